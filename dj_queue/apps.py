@@ -1,0 +1,18 @@
+"""The Django app: `dj_queue` in INSTALLED_APPS."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+from django.core import checks
+
+
+class DjQueueConfig(AppConfig):
+    name = "dj_queue"
+    verbose_name = "dj_queue"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from dj_queue.checks import check_options, check_routes
+
+        checks.register(check_options, "dj_queue")
+        checks.register(check_routes, "dj_queue")

@@ -1,0 +1,106 @@
+"""DjQueueBackend: the Tasks contract on a queue database."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from asgiref.sync import sync_to_async
+from django.utils import timezone
+
+from dj_queue.compat import (
+    BaseTaskBackend,
+    InvalidTask,
+    Task,
+    TaskResult,
+    TaskResultDoesNotExist,
+    task_enqueued,
+)
+from dj_queue.conf import NAME_LENGTH
+from dj_queue.models import Job
+from dj_queue.models.fields import normalize_json
+from dj_queue.operations.enqueue import enqueue
+from dj_queue.results import enqueued_result, load_result
+from dj_queue.routers import QueueDatabase, queue_database
+
+Call = tuple[Task, Sequence[Any], dict[str, Any]]
+"""A task with its positional and keyword arguments."""
+
+
+class DjQueueBackend(BaseTaskBackend):
+    """Keeps tasks in the queue database that TASKS gives this backend."""
+
+    supports_defer = True
+    supports_async_task = True
+    supports_get_result = True
+    supports_priority = True
+
+    @property
+    def database(self) -> QueueDatabase:
+        """The handle of this backend's queue database."""
+        return queue_database(self.alias)
+
+    def validate_task(self, task: Task) -> None:
+        """Raise InvalidTask when the task cannot run on this backend."""
+        name = task.queue_name
+        if self.queues and name not in self.queues:
+            raise InvalidTask(
+                f"queue_name: expected one of TASKS[{self.alias!r}]['QUEUES'] "
+                f"({', '.join(map(repr, sorted(self.queues)))}), got {name!r}"
+            )
+        if not isinstance(name, str) or not 0 < len(name) <= NAME_LENGTH or name != name.strip():
+            raise InvalidTask(
+                f"queue_name: expected 1 to {NAME_LENGTH} characters without space around them, "
+                f"got {name!r}"
+            )
+        super().validate_task(task)
+
+    def enqueue(self, task: Task, args: Sequence[Any], kwargs: dict[str, Any]) -> TaskResult:
+        """Store one job and return its result; see enqueue_all."""
+        return self.enqueue_all([(task, args, kwargs)])[0]
+
+    def enqueue_all(self, calls: Sequence[Call]) -> list[TaskResult]:
+        """Store jobs, all or none, and return their results in the order given.
+
+        Joins the queue database's open transaction, otherwise commits at once. Raises InvalidTask
+        or NotSerializable before anything is stored.
+        """
+        now = timezone.now()
+        jobs = [self._job(task, args, kwargs, now) for task, args, kwargs in calls]
+        enqueue(self.database, jobs, now=now)
+        results = [enqueued_result(job, call[0]) for job, call in zip(jobs, calls, strict=True)]
+        for result in results:
+            task_enqueued.send_robust(sender=type(self), task_result=result)
+        return results
+
+    async def aenqueue_all(self, calls: Sequence[Call]) -> list[TaskResult]:
+        """As enqueue_all."""
+        return await sync_to_async(self.enqueue_all, thread_sensitive=True)(calls)
+
+    def get_result(self, result_id: str) -> TaskResult:
+        """Return the result of a job of this backend; raise TaskResultDoesNotExist.
+
+        Asks this backend's queue database and no other.
+        """
+        try:
+            job_id = UUID(str(result_id))
+        except ValueError:
+            raise TaskResultDoesNotExist(f"expected a job id (a UUID), got {result_id!r}") from None
+        result = load_result(self.database, job_id)
+        if result is None:
+            raise TaskResultDoesNotExist(f"backend {self.alias!r} has no job {result_id}")
+        return result
+
+    def _job(self, task: Task, args: Sequence[Any], kwargs: dict[str, Any], now: Any) -> Job:
+        self.validate_task(task)
+        return Job(
+            backend=self.alias,
+            queue_name=task.queue_name,
+            task_path=task.module_path,
+            args=normalize_json(list(args), "args"),
+            kwargs=normalize_json(dict(kwargs), "kwargs"),
+            priority=task.priority,
+            run_after=task.run_after,
+            enqueued_at=now,
+        )

@@ -1,0 +1,53 @@
+"""Every error the library raises itself, under one base class."""
+
+from __future__ import annotations
+
+from django.core.exceptions import ImproperlyConfigured
+
+
+class DjQueueError(Exception):
+    """Base class of every error that dj_queue raises."""
+
+
+class InvalidOption(DjQueueError, ImproperlyConfigured):
+    """A setting is unknown, of the wrong type or out of range; the message has its full path."""
+
+
+class UnknownBackend(DjQueueError, ImproperlyConfigured):
+    """No dj_queue backend of that name is in TASKS."""
+
+
+class RoutingError(DjQueueError):
+    """A row would have gone to, or come from, the wrong database."""
+
+
+class AmbiguousRoute(RoutingError):
+    """Several queue databases are possible and nothing says which one is meant."""
+
+
+class WrongDatabase(RoutingError):
+    """A row lives on, or names, another database than the one it is used with."""
+
+
+class CrossDatabaseRelation(RoutingError):
+    """A row refers to a row of another database, where no foreign key can reach."""
+
+
+class NotSerializable(DjQueueError, TypeError, ValueError):
+    """A value does not survive JSON; the message has its path inside the arguments."""
+
+
+class InvalidTaskPath(DjQueueError):
+    """A stored task path does not import, or names something that is not a Task."""
+
+
+class InvalidReturnValue(DjQueueError):
+    """A task ran to its end, but what it returned cannot be stored."""
+
+
+class ProcessExited(DjQueueError):
+    """The worker process ended before the job did."""
+
+
+class MissingTables(DjQueueError):
+    """A queue database lacks dj_queue's tables; `manage.py dj_queue_migrate` creates them."""

@@ -1,0 +1,70 @@
+"""`manage.py dj_queue`: run the workers."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import InterfaceError, OperationalError, connections
+
+from dj_queue.checks import missing_tables
+from dj_queue.exceptions import DjQueueError
+from dj_queue.routers import queue_database
+from dj_queue.routers.registry import routes
+from dj_queue.runtime.supervisor import Supervisor
+
+
+class Command(BaseCommand):
+    help = (
+        "Run the jobs of every dj_queue backend of the project, until TERM or INT: then no more "
+        "jobs are claimed and the running ones may end within shutdown_timeout. A second signal, "
+        "or QUIT, stops at once."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--backend",
+            action="append",
+            metavar="NAME",
+            help="run this backend only; repeat it for several (default: all)",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        names = options["backend"] or list(routes())
+        if not names:
+            raise CommandError(
+                "expected a backend in TASKS whose BACKEND is dj_queue.backend.DjQueueBackend, "
+                "got none"
+            )
+        try:
+            for alias in dict.fromkeys(queue_database(name).alias for name in names):
+                self._look_at(alias)
+            supervisor = Supervisor(names)
+        except DjQueueError as error:
+            raise CommandError(str(error)) from error
+        for worker in supervisor.workers:
+            queues = ", ".join(worker.options.queues)
+            self.stdout.write(f"{worker.db}: {worker.options.threads} threads on {queues}")
+        self.stdout.flush()
+        left = supervisor.run()
+        if left:
+            self.stderr.write(f"stopped; {left} jobs did not end in time and are failed")
+            sys.stderr.flush()
+            os._exit(1)  # Their threads still run, and Python would wait for them.
+        self.stdout.write("stopped; all running jobs ended")
+
+    def _look_at(self, alias: str) -> None:
+        try:
+            missing = missing_tables(alias)
+        except (OperationalError, InterfaceError) as error:
+            self.stderr.write(f"database {alias!r} does not answer, it will be retried: {error}")
+            return
+        finally:
+            connections[alias].close()
+        if missing:
+            raise CommandError(
+                f"expected dj_queue's tables on database {alias!r}, it lacks {', '.join(missing)}. "
+                "Create them with `manage.py dj_queue_migrate`"
+            )

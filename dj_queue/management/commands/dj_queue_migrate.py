@@ -1,0 +1,64 @@
+"""`manage.py dj_queue_migrate`: create or update the tables of every queue database."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError, InterfaceError
+
+from dj_queue.checks import missing_tables
+from dj_queue.exceptions import DjQueueError
+from dj_queue.routers import queue_database
+from dj_queue.routers.registry import backends_on, routes
+
+
+class Command(BaseCommand):
+    help = "Migrate dj_queue's tables on every queue database, each once, and verify them."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--backend",
+            action="append",
+            metavar="NAME",
+            help="only this backend's queue database; repeat it for several (default: all)",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        names = options["backend"] or list(routes())
+        try:
+            aliases = list(dict.fromkeys(queue_database(name).alias for name in names))
+        except DjQueueError as error:
+            raise CommandError(str(error)) from error
+        problems = []
+        for number, alias in enumerate(aliases, start=1):
+            backends = ", ".join(backends_on(alias))
+            self.stdout.write(f"[{number}/{len(aliases)}] {alias} (backends: {backends})")
+            try:
+                self._migrate(alias, options["verbosity"])
+            except (DatabaseError, InterfaceError, CommandError) as error:
+                problems.append(f"{alias}: {error}")
+                self.stderr.write(self.style.ERROR(f"      {error}"))
+        if problems:
+            raise CommandError(f"{len(problems)} of {len(aliases)} queue databases are not ready")
+        self.stdout.write(self.style.SUCCESS(f"{len(aliases)} queue databases are ready"))
+
+    def _migrate(self, alias: str, verbosity: int) -> None:
+        call_command(
+            "migrate",
+            "dj_queue",
+            database=alias,
+            interactive=False,
+            verbosity=max(0, verbosity - 1),
+            stdout=self.stdout,
+            stderr=self.stderr,
+        )
+        missing = missing_tables(alias)
+        if missing:
+            raise CommandError(
+                f"expected dj_queue's tables on database {alias!r} after migrate, it lacks "
+                f"{', '.join(missing)}: its django_migrations table says they were made, or a "
+                "router ahead of dj_queue's keeps them away"
+            )
+        self.stdout.write("      tables verified")

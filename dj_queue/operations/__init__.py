@@ -1,0 +1,1 @@
+"""What happens to jobs: plain functions whose first argument is a QueueDatabase."""

@@ -1,0 +1,82 @@
+"""The one primitive that moves a job between states, and the transaction around it."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+from uuid import UUID
+
+from django.db import OperationalError
+
+from dj_queue.engines import engine_for
+from dj_queue.engines.base import State
+from dj_queue.models import Attempt, Execution, Job
+from dj_queue.routers import QueueDatabase
+
+Result = TypeVar("Result")
+
+RETRIES = 8
+
+
+def move(
+    db: QueueDatabase,
+    source: type[State],
+    ids: Sequence[UUID],
+    become: Callable[[State], Iterable[Any]],
+    *,
+    tokens: Sequence[UUID] | None = None,
+) -> list[State]:
+    """Take jobs out of `source`, insert what each became, return the rows really taken.
+
+    Who deletes the row owns the transition: jobs that somebody else moved first are left out.
+    `become` gives the rows to insert for one row taken: its new state, and what goes with it.
+    With `tokens`, one per id, a claim is only taken by its holder. Needs an open transaction.
+    """
+    engine = engine_for(db)
+    taken = engine.take(db, source, ids, tokens)
+    engine.insert(db, [new for row in taken for new in become(row)])
+    return taken
+
+
+def state_of(kind: type[State], row: Execution | Any, **columns: Any) -> State:
+    """Build a state row for the job of `row`, which may be a Job or a row of another state."""
+    return kind(
+        job_id=row.job_id if isinstance(row, Execution) else row.id,
+        backend=row.backend,
+        queue_name=row.queue_name,
+        priority=row.priority,
+        **{"attempt": getattr(row, "attempt", 1), **columns},
+    )
+
+
+def delete_jobs(db: QueueDatabase, ids: Sequence[UUID]) -> None:
+    """Delete jobs and what was recorded of them, all but their state. Needs a transaction."""
+    db.objects(Attempt).filter(job_id__in=ids)._raw_delete(db.alias)
+    db.objects(Job).filter(pk__in=ids)._raw_delete(db.alias)
+
+
+def in_transaction(db: QueueDatabase, work: Callable[[], Result]) -> Result:
+    """Run `work` in a transaction, and all of it again when the database says that may help."""
+
+    def transaction() -> Result:
+        with db.atomic():
+            return work()
+
+    return retried(db, transaction)
+
+
+def retried(db: QueueDatabase, transaction: Callable[[], Result]) -> Result:
+    """Run a function that opens its own transaction, again after a deadlock or lock timeout.
+
+    Inside somebody else's transaction it runs once: only they can repeat theirs.
+    """
+    for attempt in range(RETRIES):
+        try:
+            return transaction()
+        except OperationalError as error:
+            if db.in_transaction or not engine_for(db).is_transient(error):
+                raise
+            time.sleep(random.uniform(0, 0.01 * 2**attempt))
+    return transaction()

@@ -1,0 +1,177 @@
+"""Job rows as the Tasks framework sees them: Task and TaskResult."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.utils.module_loading import import_string
+
+from dj_queue.compat import Task, TaskError, TaskResult, TaskResultStatus
+from dj_queue.exceptions import InvalidTaskPath
+from dj_queue.models import (
+    Attempt,
+    ClaimedExecution,
+    FailedExecution,
+    FinishedExecution,
+    Job,
+)
+from dj_queue.routers import QueueDatabase
+
+STATE_NAMES = ("claimedexecution", "finishedexecution", "failedexecution")
+
+
+def stored_task(job: Job) -> Task:
+    """Return the Task a job names, with the job's own priority, queue, backend and run_after.
+
+    Raises InvalidTaskPath when the path does not import or names no Task; nothing is called.
+    """
+    try:
+        task = import_string(job.task_path)
+    except (Exception, SystemExit) as error:  # A module may even call sys.exit() when imported.
+        raise InvalidTaskPath(
+            f"expected {job.task_path!r} to import, got {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(task, Task):
+        raise InvalidTaskPath(
+            f"expected {job.task_path!r} to be a Task, got {type(task).__name__}: nothing was called"
+        )
+    return _as_stored(task, job)
+
+
+def described_task(job: Job) -> Task:
+    """Return the job's Task; where its path is no good any more, one with the same path.
+
+    Such a stand-in raises InvalidTaskPath when it is called: a result can still be read.
+    """
+    try:
+        return stored_task(job)
+    except InvalidTaskPath as error:
+        return _as_stored(_stand_in(job.task_path, str(error)), job)
+
+
+def enqueued_result(job: Job, task: Task) -> TaskResult:
+    """Return the result of a job that has just been enqueued."""
+    return _result(job, task, TaskResultStatus.READY)
+
+
+def running_result(job: Job, task: Task, *, worker_id: UUID, started_at: datetime) -> TaskResult:
+    """Return the result of a job whose first attempt begins now."""
+    return _result(
+        job,
+        task,
+        TaskResultStatus.RUNNING,
+        started_at=started_at,
+        last_attempted_at=started_at,
+        worker_ids=[str(worker_id)],
+    )
+
+
+def load_result(db: QueueDatabase, job_id: UUID) -> TaskResult | None:
+    """Read the result of a job of this backend, in two statements; None when there is none."""
+    jobs = db.objects(Job).filter(id=job_id, backend=db.backend)
+    job = jobs.select_related(*STATE_NAMES).first()
+    if job is None:
+        return None
+    state = next((getattr(job, name) for name in STATE_NAMES if hasattr(job, name)), None)
+    return _stored_result(job, state, attempts_of(db, job_id))
+
+
+def attempts_of(db: QueueDatabase, job_id: UUID, *, before: int = 32767) -> list[Attempt]:
+    """Read a job's failed attempts with numbers below `before`, in order."""
+    attempts = db.objects(Attempt).filter(job_id=job_id, number__lt=before)
+    return list(attempts.order_by("number"))
+
+
+def errors_of(attempts: Sequence[Attempt]) -> list[TaskError]:
+    """Return failed attempts as the Tasks framework sees them."""
+    return [
+        TaskError(exception_class_path=attempt.exception_path, traceback=attempt.traceback)
+        for attempt in attempts
+    ]
+
+
+def _stored_result(job: Job, state: Any, attempts: Sequence[Attempt]) -> TaskResult:
+    if isinstance(state, ClaimedExecution):
+        # The attempt may have failed between the two statements.
+        attempts = [each for each in attempts if each.number < state.attempt]
+    workers = [str(attempt.worker_id) for attempt in attempts]
+    started = [attempt.started_at for attempt in attempts]
+    status, finished_at, value = TaskResultStatus.READY, None, None
+    match state:
+        case ClaimedExecution():
+            status = TaskResultStatus.RUNNING
+            workers.append(str(state.process_id))
+            started.append(state.claimed_at)
+        case FinishedExecution():
+            status, finished_at = TaskResultStatus.SUCCESSFUL, state.finished_at
+            value = state.return_value
+            workers.append(str(state.worker_id))
+            started.append(state.started_at)
+        case FailedExecution():
+            status, finished_at = TaskResultStatus.FAILED, state.failed_at
+    result = _result(
+        job,
+        described_task(job),
+        status,
+        started_at=started[0] if started else None,
+        last_attempted_at=started[-1] if started else None,
+        finished_at=finished_at,
+        errors=errors_of(attempts),
+        worker_ids=workers,
+    )
+    object.__setattr__(result, "_return_value", value)
+    return result
+
+
+def _result(job: Job, task: Task, status: TaskResultStatus, **known: Any) -> TaskResult:
+    values: dict[str, Any] = {
+        "started_at": None,
+        "finished_at": None,
+        "last_attempted_at": None,
+        "args": job.args,
+        "kwargs": job.kwargs,
+        "errors": [],
+        "worker_ids": [],
+        **known,
+    }
+    return TaskResult(
+        task=task,
+        id=str(job.id),
+        status=status,
+        enqueued_at=job.enqueued_at,
+        backend=job.backend,
+        **values,
+    )
+
+
+def _as_stored(task: Task, job: Job) -> Task:
+    own = {
+        "priority": job.priority,
+        "queue_name": job.queue_name,
+        "backend": job.backend,
+        "run_after": job.run_after,
+    }
+    values = {each.name: getattr(task, each.name) for each in fields(task)}
+    return _unvalidated(type(task), values | own)
+
+
+def _stand_in(path: str, problem: str) -> Task:
+    def missing(*args: Any, **kwargs: Any) -> None:
+        raise InvalidTaskPath(problem)
+
+    missing.__module__, _, missing.__qualname__ = path.rpartition(".")
+    missing.__name__ = missing.__qualname__
+    return _unvalidated(Task, {"func": missing, "takes_context": False})
+
+
+def _unvalidated(kind: type[Task], values: dict[str, Any]) -> Task:
+    # Not task.using() or the constructor: they validate, and a job in store outlives a change of
+    # QUEUES. Whether it may be enqueued was asked when it was.
+    task = object.__new__(kind)
+    for name, value in values.items():
+        object.__setattr__(task, name, value)
+    return task

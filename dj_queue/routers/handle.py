@@ -1,0 +1,85 @@
+"""QueueDatabase: the one value that says which database library code works on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from django.db import connections, transaction
+
+from dj_queue.conf import BackendOptions
+from dj_queue.routers import registry
+
+if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
+    from django.db.models import Model, QuerySet
+
+    Row = TypeVar("Row", bound=Model)
+
+
+@dataclass(frozen=True)
+class QueueDatabase:
+    """A backend and the alias of its queue database.
+
+    Hashable, picklable by the backend's name, safe to hand to threads and forked children:
+    it holds no connection.
+    """
+
+    backend: str
+    alias: str
+
+    def __reduce__(self) -> tuple[Callable[[str], QueueDatabase], tuple[str]]:
+        return queue_database, (self.backend,)
+
+    def __str__(self) -> str:
+        return f"{self.backend}@{self.alias}"
+
+    @property
+    def options(self) -> BackendOptions:
+        """The backend's checked OPTIONS."""
+        return registry.route(self.backend).options
+
+    @property
+    def connection(self) -> BaseDatabaseWrapper:
+        """The calling thread's connection."""
+        return connections[self.alias]
+
+    @property
+    def vendor(self) -> str:
+        """Django's name of the database vendor."""
+        return self.connection.vendor
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether the calling thread has a transaction open on the queue database."""
+        return self.connection.in_atomic_block
+
+    def objects(self, model: type[Row]) -> QuerySet[Row]:
+        """Return all rows of `model` on this database, whatever context is active."""
+        return model._base_manager.using(self.alias)
+
+    def atomic(self) -> AbstractContextManager[Any]:
+        """Open a transaction, or a savepoint inside one, on this database."""
+        return transaction.atomic(using=self.alias)
+
+    def on_commit(self, function: Callable[[], Any]) -> None:
+        """Call `function` after this database's transaction, or at once outside one."""
+        transaction.on_commit(function, using=self.alias)
+
+    def cursor(self) -> Any:
+        """Open a cursor on this database."""
+        return self.connection.cursor()
+
+    def same_connection_as(self, alias: str) -> bool:
+        """Tell whether work on `alias` shares this database's transactions."""
+        return alias == self.alias
+
+
+def queue_database(backend: str = "default") -> QueueDatabase:
+    """Return the handle of a backend's queue database.
+
+    Raises UnknownBackend, or InvalidOption when its alias is not in DATABASES.
+    """
+    return QueueDatabase(backend, registry.database_for(backend))

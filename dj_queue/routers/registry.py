@@ -1,0 +1,175 @@
+"""The map of backend → connection alias, read once from settings.TASKS.
+
+An immutable snapshot, replaced as a whole when settings change; reading it opens no connection.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.core.exceptions import AppRegistryNotReady
+from django.core.signals import setting_changed
+from django.db import connections
+from django.utils.module_loading import import_string
+
+from dj_queue.compat import InvalidTaskBackend
+from dj_queue.conf import BackendOptions, read_options
+from dj_queue.exceptions import InvalidOption, UnknownBackend
+
+BACKEND_PATH = "dj_queue.backend.DjQueueBackend"
+
+
+@dataclass(frozen=True)
+class Route:
+    """One backend of ours: its name, its database, its settings."""
+
+    backend: str
+    alias: str
+    dedicated: bool
+    params: Mapping[str, Any] = field(compare=False, repr=False)
+
+    @cached_property
+    def options(self) -> BackendOptions:
+        """The checked OPTIONS; raise InvalidOption when they are wrong."""
+        return read_options(self.backend, self.params)
+
+
+@dataclass(frozen=True)
+class PhysicalDatabase:
+    """What an alias connects to; two aliases may be one server database."""
+
+    vendor: str
+    host: str
+    port: str
+    name: str
+
+
+Snapshot = Mapping[str, Route]
+
+_lock = threading.Lock()
+_generation = 0
+_snapshot: Snapshot | None = None
+
+
+def routes() -> Snapshot:
+    """Return every backend of ours by name, in the order of TASKS."""
+    global _snapshot
+    while True:
+        current, generation = _snapshot, _generation
+        if current is not None:
+            return current
+        # Built outside the lock: it may import a backend class, and a thread that holds that
+        # module's import lock may be waiting for us.
+        built = _build(getattr(settings, "TASKS", {}))
+        with _lock:
+            if generation == _generation:
+                _snapshot = built
+                return built
+
+
+def route(backend: str) -> Route:
+    """Return a backend's route; raise UnknownBackend when TASKS has no such backend of ours."""
+    known = routes()
+    if backend not in known:
+        names = ", ".join(map(repr, known)) or "none"
+        raise UnknownBackend(f"expected a dj_queue backend of TASKS ({names}), got {backend!r}")
+    return known[backend]
+
+
+def database_for(backend: str) -> str:
+    """Return the alias of a backend's queue database; raise InvalidOption when it has none."""
+    alias = route(backend).alias
+    if alias not in connections.databases:
+        names = ", ".join(map(repr, connections.databases))
+        raise InvalidOption(
+            f"TASKS[{backend!r}]['OPTIONS']['database_alias']: "
+            f"expected an alias of DATABASES ({names}), got {alias!r}"
+        )
+    return alias
+
+
+def backends_on(alias: str) -> tuple[str, ...]:
+    """Return the backends whose queue database is `alias`, in the order of TASKS."""
+    return tuple(each.backend for each in routes().values() if each.alias == alias)
+
+
+def databases() -> tuple[str, ...]:
+    """Return the aliases of all queue databases, each once, in the order of TASKS."""
+    return tuple(dict.fromkeys(each.alias for each in routes().values()))
+
+
+def is_queue_database(alias: str | None) -> bool:
+    """Tell whether any backend's jobs live on `alias`."""
+    return alias in databases()
+
+
+def is_dedicated(alias: str) -> bool:
+    """Tell whether a backend keeps `alias` for queue tables only."""
+    return any(each.dedicated for each in routes().values() if each.alias == alias)
+
+
+def sole_database() -> str | None:
+    """Return the only queue database there is, or None."""
+    aliases = databases()
+    return aliases[0] if len(aliases) == 1 else None
+
+
+def physical(alias: str) -> PhysicalDatabase:
+    """Return what `alias` connects to, from its settings alone."""
+    connection = connections[alias]
+    config = connection.settings_dict
+    name = str(config["NAME"])
+    if connection.vendor == "sqlite" and not name.startswith(("file:", ":memory:")):
+        name = str(Path(name).resolve())
+    return PhysicalDatabase(connection.vendor, str(config["HOST"]), str(config["PORT"]), name)
+
+
+def _build(tasks: Mapping[str, Mapping[str, Any]]) -> Snapshot:
+    return {
+        name: Route(name, *_placement(params), params)
+        for name, params in tasks.items()
+        if _is_ours(params.get("BACKEND", ""))
+    }
+
+
+def _placement(params: Mapping[str, Any]) -> tuple[str, bool]:
+    # Raw: a wrong option elsewhere in OPTIONS must not take the route away from the checks.
+    options = params.get("OPTIONS")
+    if not isinstance(options, Mapping):
+        return "default", False
+    return options.get("database_alias", "default"), options.get("dedicated") is True
+
+
+def _is_ours(path: str) -> bool:
+    if path == BACKEND_PATH:
+        return True
+    module = path.rpartition(".")[0]
+    if not apps.ready and module not in sys.modules:
+        raise AppRegistryNotReady(f"cannot tell before apps are ready whether {path} is dj_queue's")
+    try:
+        backend_class = import_string(path)
+    except ImportError as error:
+        raise InvalidTaskBackend(f"Could not find backend {path!r}: {error}") from error
+    return any(
+        f"{each.__module__}.{each.__qualname__}" == BACKEND_PATH
+        for each in getattr(backend_class, "__mro__", ())
+    )
+
+
+def _forget(*, setting: str, **_: Any) -> None:
+    global _snapshot, _generation
+    if setting in {"TASKS", "DATABASES", "DATABASE_ROUTERS"}:
+        with _lock:
+            _generation += 1
+            _snapshot = None
+
+
+setting_changed.connect(_forget, dispatch_uid="dj_queue.routers.registry")

@@ -1,0 +1,1 @@
+"""Processes, threads, loops and signals; no SQL."""

@@ -1,0 +1,97 @@
+"""The supervisor: runs every backend's workers and dispatcher, and ends them in order."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from types import FrameType
+
+from dj_queue.events import log
+from dj_queue.models.ids import new_id
+from dj_queue.routers import queue_database
+from dj_queue.runtime.dispatcher import Dispatcher
+from dj_queue.runtime.finisher import Finisher
+from dj_queue.runtime.worker import Worker
+
+
+class Supervisor:
+    """All backends in one process, each with threads of its own.
+
+    Backends whose database is away are retried by their own threads; the others work on.
+    """
+
+    def __init__(self, backends: Sequence[str]) -> None:
+        self.process_id = new_id()
+        self.finishers: list[Finisher] = []
+        self.workers: list[Worker] = []
+        self.dispatchers: list[Dispatcher] = []
+        self._signals = 0
+        self._signalled = threading.Event()
+        for db in map(queue_database, backends):
+            finisher = Finisher(db)
+            self.finishers.append(finisher)
+            self.dispatchers.append(Dispatcher(db))
+            for options in db.options.workers:
+                self.workers.append(Worker(db, options, self.process_id, finisher))
+        self.shutdown_timeout = max(
+            (queue_database(name).options.shutdown_timeout for name in backends), default=0.0
+        )
+
+    def start(self) -> None:
+        """Start every thread; returns at once."""
+        for thread in (*self.finishers, *self.dispatchers, *self.workers):
+            thread.start()
+        for worker in self.workers:
+            log(
+                "worker_started",
+                backend=worker.db.backend,
+                database=worker.db.alias,
+                queues=",".join(worker.options.queues),
+                threads=worker.options.threads,
+            )
+
+    def run(self) -> int:
+        """Run until TERM or INT; return the number of jobs that did not end in time.
+
+        A second signal, or QUIT, ends the drain at once. Only in the main thread.
+        """
+        signal.signal(signal.SIGTERM, self._on_signal)
+        signal.signal(signal.SIGINT, self._on_signal)
+        signal.signal(signal.SIGQUIT, self._on_quit)
+        self.start()
+        self._signalled.wait()
+        return self.stop()
+
+    def stop(self) -> int:
+        """Claim no more, let running jobs end, record what they did; return how many did not."""
+        for poller in (*self.workers, *self.dispatchers):
+            poller.stop()
+        for poller in (*self.workers, *self.dispatchers):
+            poller.join()
+        deadline = time.monotonic() + self.shutdown_timeout
+        while time.monotonic() < deadline and self._signals < 2 and self._busy():
+            time.sleep(0.01)
+        abandoned = sum(worker.close() for worker in self.workers)
+        for finisher in self.finishers:
+            finisher.stop(max(1.0, self.shutdown_timeout))
+        for worker in self.workers:
+            log(
+                "worker_stopped",
+                backend=worker.db.backend,
+                database=worker.db.alias,
+                queues=",".join(worker.options.queues),
+            )
+        return abandoned
+
+    def _busy(self) -> bool:
+        return any(worker.is_busy for worker in self.workers)
+
+    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
+        self._signals += 1
+        self._signalled.set()
+
+    def _on_quit(self, signum: int, frame: FrameType | None) -> None:
+        self._signals = 2
+        self._signalled.set()
