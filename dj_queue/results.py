@@ -39,7 +39,8 @@ def stored_task(job: Job) -> Task:
         raise InvalidTaskPath(
             f"expected {job.task_path!r} to be a Task, got {type(task).__name__}: nothing was called"
         )
-    return _as_stored(task, job)
+    values = {each.name: getattr(task, each.name) for each in fields(task)}
+    return _as_stored(type(task), values, job)
 
 
 def described_task(job: Job) -> Task:
@@ -50,7 +51,8 @@ def described_task(job: Job) -> Task:
     try:
         return stored_task(job)
     except InvalidTaskPath as error:
-        return _as_stored(_stand_in(job.task_path, str(error)), job)
+        func = _stand_in(job.task_path, str(error))
+        return _as_stored(Task, {"func": func, "takes_context": False}, job)
 
 
 def enqueued_result(job: Job, task: Task) -> TaskResult:
@@ -148,30 +150,20 @@ def _result(job: Job, task: Task, status: TaskResultStatus, **known: Any) -> Tas
     )
 
 
-def _as_stored(task: Task, job: Job) -> Task:
-    own = {
-        "priority": job.priority,
-        "queue_name": job.queue_name,
-        "backend": job.backend,
-        "run_after": job.run_after,
-    }
-    values = {each.name: getattr(task, each.name) for each in fields(task)}
-    return _unvalidated(type(task), values | own)
+def _as_stored(kind: type[Task], values: dict[str, Any], job: Job) -> Task:
+    # Not task.using() or the constructor: they validate, and a job in store outlives a change of
+    # QUEUES. Whether it may be enqueued was asked when it was.
+    task = object.__new__(kind)
+    own = {name: getattr(job, name) for name in ("priority", "queue_name", "backend", "run_after")}
+    for name, value in (values | own).items():
+        object.__setattr__(task, name, value)
+    return task
 
 
-def _stand_in(path: str, problem: str) -> Task:
+def _stand_in(path: str, problem: str) -> Any:
     def missing(*args: Any, **kwargs: Any) -> None:
         raise InvalidTaskPath(problem)
 
     missing.__module__, _, missing.__qualname__ = path.rpartition(".")
     missing.__name__ = missing.__qualname__
-    return _unvalidated(Task, {"func": missing, "takes_context": False})
-
-
-def _unvalidated(kind: type[Task], values: dict[str, Any]) -> Task:
-    # Not task.using() or the constructor: they validate, and a job in store outlives a change of
-    # QUEUES. Whether it may be enqueued was asked when it was.
-    task = object.__new__(kind)
-    for name, value in values.items():
-        object.__setattr__(task, name, value)
-    return task
+    return missing

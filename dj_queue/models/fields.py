@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from django.db import models
@@ -89,7 +90,8 @@ def _normalize(value: Any, path: str) -> Any:
         case float() if math.isfinite(value):
             return value
         case bytes():
-            return value.decode()
+            with suppress(UnicodeDecodeError):
+                return value.decode()
         case Mapping():
             return {_key(k, path): _normalize(v, f"{path}[{k!r}]") for k, v in value.items()}
         case Sequence() if not isinstance(value, bytearray | memoryview):

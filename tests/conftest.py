@@ -1,0 +1,48 @@
+"""Fixtures about the vendors and servers the suite runs on."""
+
+import os
+
+import pytest
+from django.db import connections
+
+from dj_queue.routers import QueueDatabase, queue_database
+from tests import databases
+
+CHOSEN = os.environ.get("DJ_QUEUE_TEST_DATABASES") or "sqlite"
+
+
+def pytest_report_header() -> str:
+    """Name the vendor of each database at the top of the run."""
+    vendors = databases.vendor_by_alias(CHOSEN)
+    return "databases: " + ", ".join(f"{alias} on {vendors[alias]}" for alias in vendors)
+
+
+@pytest.fixture(scope="session")
+def vendor_by_alias() -> dict[str, str]:
+    """Give the vendor of each database alias; MariaDB and MySQL are two vendors."""
+    return databases.vendor_by_alias(CHOSEN)
+
+
+@pytest.fixture
+def child_environment(transactional_db: None) -> dict[str, str]:
+    """Give the environment of a child process that shall use the databases of this test."""
+    for alias in connections:
+        name = connections[alias].settings_dict["NAME"]
+        assert "test_" in str(name), f"{alias} is not a test database: {name}"
+    return {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "tests.settings",
+        "DJ_QUEUE_TEST_CHILD": "1",
+    }
+
+
+def _queue_backends() -> list[str]:
+    """Give one backend per vendor: on mixed vendors both queue databases are tested."""
+    vendors = databases.vendor_by_alias(CHOSEN)
+    return ["default"] if vendors["queue"] == vendors["bulk"] else ["default", "bulk"]
+
+
+@pytest.fixture(params=_queue_backends())
+def db(request: pytest.FixtureRequest) -> QueueDatabase:
+    """Give a queue database; the test asks for django_db itself."""
+    return queue_database(request.param)

@@ -1,0 +1,106 @@
+"""Execute: whatever a task does becomes an outcome."""
+
+import pytest
+
+from dj_queue.compat import TaskResultStatus, task_started
+from dj_queue.operations.claim import claim
+from dj_queue.operations.execute import Failure, execute
+from dj_queue.operations.finish import finish
+from tests.jobs import EVERY, ME, NOW, store
+
+pytestmark = pytest.mark.django_db(**EVERY)
+
+
+def outcome_of(db, path, *args, **kwargs):
+    store(db, task_path=path, args=list(args), kwargs=kwargs)
+    [row] = claim(db, ["*"], limit=1, process_id=ME, now=NOW)
+    return execute(db, row, clock=lambda: NOW)
+
+
+def test_arguments_and_return_value_are_passed_on(db):
+    outcome = outcome_of(db, "tests.shop.tasks.echo", 1, "x", key=[True])
+
+    assert outcome.return_value == [[1, "x"], {"key": [True]}]
+    assert outcome.result.return_value == outcome.return_value
+    assert outcome.result.status == TaskResultStatus.SUCCESSFUL
+
+
+def test_a_coroutine_is_awaited(db):
+    assert outcome_of(db, "tests.shop.tasks.add_later", 1, 2).return_value == 3
+
+
+def test_a_task_with_context_is_told_its_job_attempt_and_backend(db):
+    outcome = outcome_of(db, "tests.shop.tasks.tell")
+
+    assert outcome.return_value == [outcome.result.id, 1, db.backend]
+
+
+def test_system_exit_fails_the_job(db):
+    assert outcome_of(db, "tests.shop.tasks.leave").failure.exception_path == "builtins.SystemExit"
+
+
+def test_a_return_value_that_is_not_json_fails_the_job(db):
+    failure = outcome_of(db, "tests.shop.tasks.return_moment").failure
+
+    assert failure.exception_path == "dj_queue.exceptions.InvalidReturnValue"
+    assert failure.message == (
+        "return value: expected a JSON value, got datetime.datetime(2026, 1, 1, 0, 0) (datetime)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("os.system", "expected 'os.system' to be a Task, got function"),
+        ("tests.shop.tasks.not_a_task", "to be a Task, got function: nothing was called"),
+        ("tests.shop.tasks.gone", "expected 'tests.shop.tasks.gone' to import, got ImportError"),
+        ("no.such.module", "expected 'no.such.module' to import, got ModuleNotFoundError"),
+        ("tests.shop.quits.task", "expected 'tests.shop.quits.task' to import, got SystemExit"),
+        ("nodots", "expected 'nodots' to import, got ImportError"),
+        ("", "expected '' to import, got ImportError"),
+    ],
+)
+def test_a_path_that_names_no_task_fails_the_job_and_calls_nothing(db, monkeypatch, path, message):
+    monkeypatch.setattr("os.system", lambda *_: pytest.fail("os.system was called"))
+
+    outcome = outcome_of(db, path, "echo broken")
+
+    assert outcome.failure.exception_path == "dj_queue.exceptions.InvalidTaskPath"
+    assert message in outcome.failure.message
+    assert outcome.result.task.module_path.strip(".") == path
+    assert finish(db, [outcome]) == [outcome]
+
+
+def test_an_exception_that_cannot_be_printed_still_fails_the_job():
+    class Unprintable(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    failure = Failure.of(Unprintable())
+
+    assert failure.message == "<str() of the exception raised RuntimeError>"
+    assert "Unprintable" in failure.traceback
+
+
+def test_very_long_messages_are_cut_in_the_middle():
+    failure = Failure.of(ValueError("a" + "x" * 1_000_000 + "z"))
+
+    assert len(failure.message) < 11_000
+    assert (failure.message[0], failure.message[-1]) == ("a", "z")
+
+
+def test_task_started_is_sent_and_a_failing_receiver_harms_nothing(db):
+    seen = []
+
+    def receiver(sender, task_result, **_):
+        seen.append((sender.__name__, task_result.status, task_result.id))
+        raise RuntimeError("a receiver's own trouble")
+
+    task_started.connect(receiver)
+    try:
+        outcome = outcome_of(db, "tests.shop.tasks.add", 1, 2)
+    finally:
+        task_started.disconnect(receiver)
+
+    assert seen == [("DjQueueBackend", TaskResultStatus.RUNNING, outcome.result.id)]
+    assert outcome.return_value == 3

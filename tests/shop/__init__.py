@@ -1,0 +1,1 @@
+"""An ordinary application, so that tests have rows which are not ours."""

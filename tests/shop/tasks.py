@@ -1,0 +1,58 @@
+"""Tasks of the shop: what the suite enqueues."""
+
+from datetime import datetime
+from typing import Any
+
+from dj_queue.compat import TaskContext, task
+
+
+@task
+def add(a: int, b: int) -> int:
+    """Return a sum."""
+    return a + b
+
+
+@task
+def echo(*args: Any, **kwargs: Any) -> Any:
+    """Return the arguments."""
+    return [list(args), kwargs]
+
+
+@task
+def fail(message: str) -> None:
+    """Raise."""
+    raise ValueError(message)
+
+
+@task
+def leave() -> None:
+    """Raise what is no Exception."""
+    raise SystemExit(3)
+
+
+@task
+def return_moment() -> datetime:
+    """Return what is not JSON."""
+    return datetime(2026, 1, 1)
+
+
+@task(takes_context=True)
+def tell(context: TaskContext) -> list[Any]:
+    """Return what the context knows."""
+    return [context.task_result.id, context.attempt, context.task_result.backend]
+
+
+@task
+async def add_later(a: int, b: int) -> int:
+    """Return a sum, as a coroutine."""
+    return a + b
+
+
+@task(backend="bulk", queue_name="nightly", priority=5)
+def sweep() -> None:
+    """Do nothing, on the other queue database."""
+
+
+def not_a_task() -> None:
+    """Stand where a forged path points; must never be called."""
+    raise AssertionError("a plain function was called")
