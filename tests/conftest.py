@@ -1,6 +1,8 @@
 """Fixtures about the vendors and servers the suite runs on."""
 
+import logging
 import os
+from collections.abc import Callable
 
 import pytest
 from django.db import connections
@@ -46,3 +48,12 @@ def _queue_backends() -> list[str]:
 def db(request: pytest.FixtureRequest) -> QueueDatabase:
     """Give a queue database; the test asks for django_db itself."""
     return queue_database(request.param)
+
+
+@pytest.fixture
+def events(caplog: pytest.LogCaptureFixture) -> Callable[[], list[tuple[str, dict[str, object]]]]:
+    """Give a function that returns the events logged so far: name and payload."""
+    caplog.set_level(logging.DEBUG, "dj_queue")
+    return lambda: [
+        (record.event, record.payload) for record in caplog.records if record.name == "dj_queue"
+    ]

@@ -1,6 +1,8 @@
 """Tasks of the shop: what the suite enqueues."""
 
+import time
 from datetime import datetime
+from threading import Event, current_thread
 from typing import Any
 
 from dj_queue.compat import TaskContext, task
@@ -56,3 +58,26 @@ def sweep() -> None:
 def not_a_task() -> None:
     """Stand where a forged path points; must never be called."""
     raise AssertionError("a plain function was called")
+
+
+GATE = Event()
+"""Opened by a test that runs workers in its own process."""
+
+
+@task
+def wait_at_gate() -> str:
+    """Return when the gate opens, but not later than in a minute."""
+    return "passed" if GATE.wait(60) else "the gate stayed shut"
+
+
+@task
+def sleep(seconds: float) -> float:
+    """Take a while."""
+    time.sleep(seconds)
+    return seconds
+
+
+@task
+def who() -> str:
+    """Return the backend whose worker thread runs this."""
+    return current_thread().name

@@ -1,0 +1,143 @@
+"""The finisher: group commit."""
+
+import dataclasses
+
+import pytest
+from django.db import OperationalError, connections
+
+from dj_queue.compat import TaskResultStatus, task_finished
+from dj_queue.models import Attempt, FailedExecution
+from dj_queue.operations.claim import claim
+from dj_queue.operations.execute import execute
+from dj_queue.operations.finish import finish
+from dj_queue.runtime import finisher as module
+from dj_queue.runtime.finisher import BATCH_SIZE, Finisher
+from tests.jobs import EVERY, ME, NOW, counts, states, store
+
+pytestmark = pytest.mark.django_db(transaction=True, **EVERY)
+
+
+@pytest.fixture
+def batches(monkeypatch):
+    """The sizes of the transactions the finisher makes."""
+    sizes = []
+
+    def counted(db, outcomes):
+        sizes.append(len(outcomes))
+        return finish(db, outcomes)
+
+    monkeypatch.setattr(module, "finish", counted)
+    return sizes
+
+
+def outcomes_of(db, count, **columns):
+    store(db, count=count, **columns)
+    claimed = claim(db, ["*"], limit=count, process_id=ME, now=NOW)
+    return [execute(db, row, clock=lambda: NOW) for row in claimed]
+
+
+def record(db, outcomes, seconds=20.0):
+    """Hand in all outcomes before the finisher starts, then let it end."""
+    finisher = Finisher(db)
+    for outcome in outcomes:
+        finisher.hand_in(outcome)
+    finisher.start()
+    finisher.stop(seconds)
+    assert not finisher.is_alive()
+
+
+def test_what_has_piled_up_is_recorded_in_one_transaction(db, batches):
+    record(db, outcomes_of(db, 40))
+
+    assert batches == [40]
+    assert counts(db) == {"finished": 40}
+
+
+def test_a_batch_has_a_size_at_most(db, batches):
+    record(db, outcomes_of(db, BATCH_SIZE + 1))
+
+    assert batches == [BATCH_SIZE, 1]
+
+
+def test_an_outcome_alone_is_recorded_at_once(db):
+    [outcome] = outcomes_of(db, 1)
+    finisher = Finisher(db)
+    finisher.start()
+    seen = []
+
+    def receiver(**_):
+        # After the commit: another connection sees it.
+        seen.append(states(db))
+        connections[db.alias].close()
+
+    task_finished.connect(receiver)
+    try:
+        finisher.hand_in(outcome)
+        finisher.stop(20)
+    finally:
+        task_finished.disconnect(receiver)
+
+    assert seen == [{outcome.claimed.job_id: ["finished"]}]
+
+
+def test_one_outcome_that_cannot_be_stored_fails_its_own_job_only(db, events):
+    outcomes = outcomes_of(db, 3)
+    bad = outcomes[1] = dataclasses.replace(outcomes[1], return_value=object())
+
+    record(db, outcomes)
+
+    assert counts(db) == {"failed": 1, "finished": 2}
+    failed = db.objects(FailedExecution).get()
+    assert failed.job_id == bad.claimed.job_id
+    assert failed.exception_path == "dj_queue.exceptions.InvalidReturnValue"
+    assert failed.message.startswith("the outcome could not be stored: ")
+    assert [name for name, _ in events()] == ["outcome_refused"]
+
+
+def test_an_outcome_that_the_database_refuses_fails_its_job(db):
+    [outcome] = outcomes_of(db, 1, task_path="tests.shop.tasks.fail", args=["x"])
+    # What no column takes on any vendor: a NUL on PostgreSQL, too long a path on the others.
+    failure = dataclasses.replace(outcome.failure, exception_path="x\x00" * 300)
+    refused = dataclasses.replace(outcome, failure=failure)
+
+    record(db, [refused])
+
+    if db.vendor == "sqlite":  # SQLite takes anything.
+        assert db.objects(Attempt).get().exception_path == "x\x00" * 300
+    else:
+        assert db.objects(Attempt).get().exception_path.endswith("InvalidReturnValue")
+    assert counts(db) == {"failed": 1}
+
+
+def test_outcomes_wait_for_a_database_that_is_away(db, monkeypatch, events):
+    answers = iter([OperationalError("gone"), OperationalError("gone")])
+
+    def flaky(db, outcomes):
+        for error in answers:
+            raise error
+        return finish(db, outcomes)
+
+    monkeypatch.setattr(module, "finish", flaky)
+
+    record(db, outcomes_of(db, 3))
+
+    assert counts(db) == {"finished": 3}
+    assert {name for name, _ in events()} == {"outcomes_waiting"}
+
+
+def test_a_lost_claim_is_logged_and_sends_no_signal(db, events):
+    outcomes = outcomes_of(db, 2)
+    finish(db, outcomes[:1])
+    told = []
+
+    def receiver(task_result, **_):
+        told.append((task_result.id, task_result.status))
+
+    task_finished.connect(receiver)
+    try:
+        record(db, outcomes)
+    finally:
+        task_finished.disconnect(receiver)
+
+    assert [name for name, _ in events()] == ["claim_lost"]
+    assert told == [(str(outcomes[1].claimed.job_id), TaskResultStatus.SUCCESSFUL)]
