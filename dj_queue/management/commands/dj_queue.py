@@ -31,6 +31,11 @@ class Command(BaseCommand):
             help="run this backend only; repeat it for several (default: all)",
         )
 
+    def get_check_kwargs(self, options: dict[str, Any]) -> dict[str, Any]:
+        # Django 6.1's model checks ask every database (MySQL for its version): one that is down
+        # would keep the others' work from starting.
+        return {"databases": []}
+
     def handle(self, *args: Any, **options: Any) -> None:
         names = options["backend"] or list(routes())
         if not names:
