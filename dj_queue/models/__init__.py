@@ -1,5 +1,6 @@
 """The tables of a queue database."""
 
+from dj_queue.models.dashboard import Dashboard
 from dj_queue.models.executions import (
     STATES,
     ClaimedExecution,
@@ -16,6 +17,7 @@ __all__ = [
     "STATES",
     "Attempt",
     "ClaimedExecution",
+    "Dashboard",
     "Execution",
     "FailedExecution",
     "FinishedExecution",
