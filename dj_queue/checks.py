@@ -9,6 +9,7 @@ from django.apps import apps
 from django.core.checks import CheckMessage, Error
 from django.db import connections, router
 
+from dj_queue.conf import read_options
 from dj_queue.exceptions import InvalidOption
 from dj_queue.routers import DjQueueRouter, queue_database
 from dj_queue.routers.registry import databases, routes
@@ -18,7 +19,7 @@ def check_options(**_: Any) -> Iterable[CheckMessage]:
     """E001: a wrong option. E002: a database that DATABASES does not have."""
     for route in routes().values():
         try:
-            _ = route.options
+            read_options(route.backend, route.params)
         except InvalidOption as error:
             yield from (Error(line, id="dj_queue.E001") for line in str(error).splitlines())
             continue

@@ -37,7 +37,8 @@ def stored_task(job: Job) -> Task:
         ) from error
     if not isinstance(task, Task):
         raise InvalidTaskPath(
-            f"expected {job.task_path!r} to be a Task, got {type(task).__name__}: nothing was called"
+            f"expected {job.task_path!r} to be a Task, got {type(task).__name__}: "
+            "nothing was called"
         )
     values = {each.name: getattr(task, each.name) for each in fields(task)}
     return _as_stored(type(task), values, job)

@@ -58,7 +58,9 @@ def test_enqueue_stores_the_job_and_returns_its_result(db, add):
 def test_enqueue_all_keeps_the_order_given(db, backend, add):
     later = add.using(run_after=datetime(2100, 1, 1, tzinfo=UTC))
 
-    results = backend.enqueue_all([(add, (1, 1), {}), (later, (), {"a": 2, "b": 2}), (add, [3, 3], {})])
+    results = backend.enqueue_all(
+        [(add, (1, 1), {}), (later, (), {"a": 2, "b": 2}), (add, [3, 3], {})]
+    )
 
     assert [result.id for result in results] == [str(each) for each in ids(db)]
     assert list(states(db).values()) == [["ready"], ["scheduled"], ["ready"]]
@@ -163,9 +165,9 @@ def test_a_database_that_is_not_there_is_named_with_its_setting(settings):
 def test_a_database_without_our_tables_is_named_with_the_remedy(settings):
     # The application's database has none, that is what the whole suite stands on.
     own = settings.TASKS["default"]
-    with override_settings(TASKS={"default": {**own, "OPTIONS": {}}}):
-        with pytest.raises(MissingTables) as caught:
-            tasks.add.enqueue(1, 2)
+    astray = {"default": {**own, "OPTIONS": {}}}
+    with override_settings(TASKS=astray), pytest.raises(MissingTables) as caught:
+        tasks.add.enqueue(1, 2)
 
     assert "tables on database 'default' (backend 'default')" in str(caught.value)
     assert "manage.py dj_queue_migrate" in str(caught.value)
@@ -221,7 +223,10 @@ def test_a_result_is_readable_although_its_task_is_gone(db, backend):
 
 def test_a_result_is_readable_although_its_queue_is_no_longer_allowed(settings, db, backend):
     [job] = store(db, queue_name="old")
-    settings.TASKS = {**settings.TASKS, db.backend: {**settings.TASKS[db.backend], "QUEUES": ["new"]}}
+    settings.TASKS = {
+        **settings.TASKS,
+        db.backend: {**settings.TASKS[db.backend], "QUEUES": ["new"]},
+    }
 
     assert task_backends[db.backend].get_result(str(job.id)).task.queue_name == "old"
 
@@ -244,7 +249,9 @@ def test_another_backends_id_does_not_exist_and_no_other_database_is_asked(other
 
 
 @pytest.mark.parametrize("wrong", ["", "7", "no uuid", None, "x" * 500])
-def test_what_is_no_id_does_not_exist_and_asks_no_database(backend, django_assert_num_queries, wrong):
+def test_what_is_no_id_does_not_exist_and_asks_no_database(
+    backend, django_assert_num_queries, wrong
+):
     with (
         django_assert_num_queries(0, using=backend.database.alias),
         pytest.raises(TaskResultDoesNotExist, match="expected a job id"),

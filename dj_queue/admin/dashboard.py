@@ -16,7 +16,7 @@ from dj_queue.routers import queue_database
 from dj_queue.routers.registry import routes
 
 
-class DashboardAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class DashboardAdmin(admin.ModelAdmin):
     """Serves the dashboard where the admin would serve a changelist; reads only."""
 
     def get_urls(self) -> list[URLPattern]:

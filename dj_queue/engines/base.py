@@ -93,7 +93,9 @@ class ClaimEngine:
         return False
 
     def _take_ready(self, db: QueueDatabase, selector: str, limit: int) -> list[ReadyExecution]:
-        skip = db.options.use_skip_locked and db.connection.features.has_select_for_update_skip_locked
+        skip = (
+            db.options.use_skip_locked and db.connection.features.has_select_for_update_skip_locked
+        )
         rows = list(
             db.objects(ReadyExecution)
             .filter(backend=db.backend, **_matching(selector))
@@ -119,9 +121,7 @@ def distinct_selectors(selectors: Sequence[str]) -> tuple[str, ...]:
     return distinct[: distinct.index("*") + 1] if "*" in distinct else distinct
 
 
-def held(
-    row: Any, job_id: UUID, process_id: UUID, token: UUID, now: datetime
-) -> ClaimedExecution:
+def held(row: Any, job_id: UUID, process_id: UUID, token: UUID, now: datetime) -> ClaimedExecution:
     """Build the claimed row of a job from a row with its backend, queue, priority and attempt."""
     return ClaimedExecution(
         job_id=job_id,

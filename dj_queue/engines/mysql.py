@@ -19,7 +19,7 @@ class MySQLEngine(ClaimEngine):
     """
 
     def is_transient(self, error: DatabaseError) -> bool:
-        return error.args[:1] and error.args[0] in TRANSIENT
+        return bool(error.args) and error.args[0] in TRANSIENT
 
     def is_missing_table(self, error: DatabaseError) -> bool:
         return error.args[:1] == (NO_SUCH_TABLE,)

@@ -11,7 +11,7 @@ from uuid import UUID
 from django.db import DatabaseError
 
 from dj_queue.engines.base import ClaimEngine, State, attach, distinct_selectors, held
-from dj_queue.engines.sql import columns, table
+from dj_queue.engines.sql import columns, prepared, table
 from dj_queue.models import (
     ClaimedExecution,
     Execution,
@@ -36,7 +36,8 @@ WITH input AS (
         (id, backend, queue_name, task_path, args, kwargs, priority, run_after, enqueued_at)
     SELECT id, %s, queue_name, task_path, args, kwargs, priority, run_after, enqueued_at FROM input
 ), scheduled AS (
-    INSERT INTO {table(ScheduledExecution)} (job_id, backend, queue_name, priority, attempt, run_after)
+    INSERT INTO {table(ScheduledExecution)}
+        (job_id, backend, queue_name, priority, attempt, run_after)
     SELECT id, %s, queue_name, priority, 1, run_after FROM input WHERE scheduled
 )
 INSERT INTO {table(ReadyExecution)} (job_id, backend, queue_name, priority, attempt)
@@ -75,10 +76,8 @@ class PostgreSQLEngine(ClaimEngine):
         self, db: QueueDatabase, jobs: Sequence[Job], executions: Sequence[Execution]
     ) -> None:
         scheduled = {row.job_id for row in executions if isinstance(row, ScheduledExecution)}
-        fields = [Job._meta.get_field(name) for name in STORED]
         arrays: list[list[Any]] = [
-            [field.get_db_prep_save(getattr(job, field.attname), db.connection) for job in jobs]
-            for field in fields
+            [prepared(db, Job, name, getattr(job, name)) for job in jobs] for name in STORED
         ]
         waits = [job.id in scheduled for job in jobs]
         with db.cursor() as cursor:
@@ -138,7 +137,8 @@ def _claim_statement(
     selectors: tuple[str, ...], skip_locked: bool
 ) -> tuple[str, list[tuple[str, str]]]:
     """Return the statement and its parameters before the claim's: (kind, value) each."""
-    picks, params, earlier = [], [], []
+    picks, params = [], []
+    earlier: list[tuple[str, list[str]]] = []
     for turn, selector in enumerate(selectors):
         matching, values = _matching(selector)
         conditions = [matching, *(f"NOT {condition}" for condition, _ in earlier)]

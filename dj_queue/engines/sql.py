@@ -21,7 +21,7 @@ def columns(model: type[Model], prefix: str = "") -> str:
 
 def prepared(db: QueueDatabase, model: type[Model], field: str, value: Any) -> Any:
     """Return a Python value as the driver of `db` wants it for that field."""
-    return model._meta.get_field(field).get_db_prep_save(value, db.connection)
+    return model._meta.get_field(field).get_db_prep_save(value, db.connection)  # type: ignore[union-attr]
 
 
 def row_of(db: QueueDatabase, row: Model) -> tuple[Any, ...]:

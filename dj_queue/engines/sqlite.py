@@ -56,7 +56,8 @@ class SQLiteEngine(ClaimEngine):
         if tokens is not None:
             where = (
                 "(job_id, claim_token) IN "
-                "(SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(%s))"
+                "(SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') "
+                "FROM json_each(%s))"
             )
             prepare = [prepared(db, ClaimedExecution, "claim_token", each) for each in tokens]
             held = list(zip(held, prepare, strict=True))

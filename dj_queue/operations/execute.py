@@ -138,7 +138,7 @@ def _recall(db: QueueDatabase, claimed: ClaimedExecution, result: TaskResult) ->
 
 
 def _call(task: Task, result: TaskResult) -> Any:
-    context = [TaskContext(task_result=result)] if task.takes_context else []
+    context: list[Any] = [TaskContext(task_result=result)] if task.takes_context else []
     value = task.call(*context, *result.args, **result.kwargs)
     try:
         return normalize_json(value, "return value")

@@ -17,9 +17,7 @@ def finish(db: QueueDatabase, outcomes: Sequence[Outcome]) -> list[Outcome]:
     Returns the outcomes recorded. One whose claim is gone, because somebody else owns the job by
     now, is left out and changes nothing.
     """
-    by_claim = {
-        (each.claimed.job_id, each.claimed.claim_token): each for each in outcomes
-    }
+    by_claim = {(each.claimed.job_id, each.claimed.claim_token): each for each in outcomes}
     keep = db.options.preserve_finished_jobs
 
     def become(row: ClaimedExecution) -> list[Any]:

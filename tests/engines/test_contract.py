@@ -180,7 +180,7 @@ def test_an_enqueue_that_fails_stores_nothing(db):
     good, twin = build(db), build(db)
     twin.id = good.id
 
-    with pytest.raises(Exception, match="(?i)unique|duplicate"), db.atomic():
+    with pytest.raises(Exception, match=r"(?i)unique|duplicate"), db.atomic():
         enqueue(db, [good, twin], now=NOW)
 
     assert states(db) == {}

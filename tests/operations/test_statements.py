@@ -102,9 +102,7 @@ def test_claim_costs_the_same_for_any_number_of_jobs(db, vendor, count):
 
 
 def test_an_empty_claim_is_one_statement(db, vendor):
-    assert (
-        cost(db, lambda: claim(db, ["*"], limit=9, process_id=ME, now=NOW)) == EMPTY[vendor]
-    )
+    assert cost(db, lambda: claim(db, ["*"], limit=9, process_id=ME, now=NOW)) == EMPTY[vendor]
 
 
 @pytest.mark.parametrize("count", [1, 100])

@@ -1,0 +1,74 @@
+"""System checks: each fault by its id, and its healthy twin stays silent."""
+
+import pytest
+from django.core.checks import run_checks
+
+from dj_queue.checks import check_options
+
+
+def found(databases=None):
+    """Run the project's checks as `manage.py check` does; give our messages."""
+    messages = run_checks(databases=databases or [])
+    return {m.id: m for m in messages if m.id and m.id.startswith("dj_queue.")}
+
+
+@pytest.fixture
+def change(settings):
+    """Give a function that changes one backend's OPTIONS."""
+
+    def change(backend, **options):
+        own = settings.TASKS[backend]
+        changed = {**own, "OPTIONS": {**own["OPTIONS"], **options}}
+        settings.TASKS = {**settings.TASKS, backend: changed}
+
+    return change
+
+
+def test_a_healthy_project_is_silent():
+    assert found() == {}
+
+
+def test_e001_names_every_wrong_option(change):
+    change("bulk", workers=[{"threads": 0}], colour="red")
+
+    messages = [m.msg for m in check_options() if m.id == "dj_queue.E001"]
+
+    assert [m.partition(": ")[0] for m in messages] == [
+        "TASKS['bulk']['OPTIONS']['workers'][0]['threads']",
+        "TASKS['bulk']['OPTIONS']['colour']",
+    ]
+    assert "dj_queue.E001" in found()
+
+
+def test_e002_names_a_database_that_is_not_there(change):
+    change("bulk", database_alias="blk")
+
+    message = found()["dj_queue.E002"]
+
+    assert message.msg == (
+        "TASKS['bulk']['OPTIONS']['database_alias']: expected an alias of DATABASES "
+        "('default', 'queue', 'bulk'), got 'blk'"
+    )
+
+
+def test_e003_asks_for_the_router_where_a_queue_database_is_not_default(settings):
+    settings.DATABASE_ROUTERS = []
+
+    assert "'queue', 'bulk'" in found()["dj_queue.E003"].msg
+
+
+def test_no_router_is_needed_where_all_queues_live_on_default(settings, change):
+    settings.DATABASE_ROUTERS = []
+    for backend in ("default", "alerts", "bulk"):
+        change(backend, database_alias="default")
+
+    assert found() == {}
+
+
+def test_checks_send_no_statement_and_open_no_connection(change, monkeypatch):
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+    monkeypatch.setattr(BaseDatabaseWrapper, "connect", lambda self: pytest.fail("it connected"))
+    change("bulk", database_alias="blk")
+
+    assert "dj_queue.E002" in found()

@@ -1,0 +1,106 @@
+"""OPTIONS: a wrong one is named by its full path, with what was expected and what came."""
+
+import math
+
+import pytest
+
+from dj_queue.conf import BackendOptions, DispatcherOptions, WorkerOptions, read_options
+from dj_queue.exceptions import InvalidOption
+
+OPTIONS = "TASKS['x']['OPTIONS']"
+
+
+def read(**options):
+    return read_options("x", {"OPTIONS": options})
+
+
+def test_no_options_are_the_defaults():
+    assert read_options("x", {}) == read() == BackendOptions()
+    assert BackendOptions().workers == (WorkerOptions(("*",), 3, 0.1),)
+
+
+def test_sections_are_read_into_their_dataclasses():
+    options = read(workers=[{"queues": ["a", "b*"]}, {"threads": 9}], dispatcher={"batch_size": 1})
+
+    assert options.workers == (WorkerOptions(queues=("a", "b*")), WorkerOptions(threads=9))
+    assert options.dispatcher == DispatcherOptions(batch_size=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"thread": 1}, "['thread']: expected one of database_alias, dedicated, workers"),
+        ({"dedicated": 1}, "['dedicated']: expected True or False, got 1"),
+        ({"database_alias": ""}, "['database_alias']: expected the alias of a database in DATAB"),
+        ({"workers": {}}, "['workers']: expected a list of dicts, at least one, got {}"),
+        ({"workers": []}, "['workers']: expected a list of dicts, at least one, got []"),
+        ({"workers": [3]}, "['workers'][0]: expected a dict, got 3"),
+        (
+            {"workers": [{}, {"threads": 0}]},
+            "['workers'][1]['threads']: expected a whole number from 1 to 1000, got 0",
+        ),
+        (
+            {"workers": [{"threads": True}]},
+            "['workers'][0]['threads']: expected a whole number from 1 to 1000, got True",
+        ),
+        (
+            {"workers": [{"threads": 2.0}]},
+            "['workers'][0]['threads']: expected a whole number from 1 to 1000, got 2.0",
+        ),
+        (
+            {"workers": [{"polling_interval": math.nan}]},
+            "['workers'][0]['polling_interval']: expected a number of seconds from 0.001 to 3600",
+        ),
+        ({"shutdown_timeout": -1}, "['shutdown_timeout']: expected a number of seconds from 0 to"),
+        ({"shutdown_timeout": "5"}, "['shutdown_timeout']: expected a number of seconds from 0 to"),
+        (
+            {"workers": [{"queues": []}]},
+            "['workers'][0]['queues']: expected '*', a queue name, 'pr",
+        ),
+        (
+            {"workers": [{"queues": ["a", "*b"]}]},
+            "['workers'][0]['queues'][1]: expected '*' at the end only, got '*b'",
+        ),
+        (
+            {"workers": [{"queues": "x" * 65}]},
+            "['workers'][0]['queues'][0]: expected a queue name of 1 to 64 characters, got 'xxx",
+        ),
+        ({"dispatcher": {"batch_size": "many"}}, "['dispatcher']['batch_size']: expected a whole"),
+    ],
+)
+def test_a_wrong_option_is_named_by_its_path(options, message):
+    with pytest.raises(InvalidOption) as caught:
+        read(**options)
+
+    assert str(caught.value).startswith(f"{OPTIONS}{message}")
+
+
+def test_all_wrong_options_are_named_at_once():
+    with pytest.raises(InvalidOption) as caught:
+        read(dedicated="yes", nonsense=1, workers=[{"threads": -1, "queues": 7}])
+
+    paths = [line.partition(": ")[0] for line in str(caught.value).splitlines()]
+    assert paths == [
+        f"{OPTIONS}['dedicated']",
+        f"{OPTIONS}['nonsense']",
+        f"{OPTIONS}['workers'][0]['threads']",
+        f"{OPTIONS}['workers'][0]['queues']",
+    ]
+
+
+@pytest.mark.parametrize("options", [None, [], "x"])
+def test_options_that_are_no_dict_are_refused(options):
+    with pytest.raises(InvalidOption, match=r"TASKS\['x'\]\['OPTIONS'\]: expected a dict, got"):
+        read_options("x", {"OPTIONS": options})
+
+
+@pytest.mark.parametrize("queues", ["mail", [1], [""], ["x" * 65], None])
+def test_queues_that_are_no_list_of_names_are_refused(queues):
+    with pytest.raises(InvalidOption, match=r"TASKS\['x'\]\['QUEUES'\]: expected a list of queue"):
+        read_options("x", {"QUEUES": queues})
+
+
+@pytest.mark.parametrize("name", ["", "x" * 65])
+def test_a_backend_name_that_no_column_holds_is_refused(name):
+    with pytest.raises(InvalidOption, match="TASKS: expected a backend name of 1 to 64 characters"):
+        read_options(name, {})
