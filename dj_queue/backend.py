@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +18,7 @@ from dj_queue.compat import (
     TaskResultDoesNotExist,
     task_enqueued,
 )
-from dj_queue.conf import NAME_LENGTH
+from dj_queue.conf import PATH_LENGTH, QUEUE_NAME, is_queue_name
 from dj_queue.models import Job
 from dj_queue.models.fields import normalize_json
 from dj_queue.operations.enqueue import enqueue
@@ -49,16 +50,19 @@ class DjQueueBackend(BaseTaskBackend):
                 f"queue_name: expected one of TASKS[{self.alias!r}]['QUEUES'] "
                 f"({', '.join(map(repr, sorted(self.queues)))}), got {name!r}"
             )
-        if not isinstance(name, str) or not 0 < len(name) <= NAME_LENGTH or name != name.strip():
+        if not is_queue_name(name):
+            raise InvalidTask(f"queue_name: expected {QUEUE_NAME}, got {name!r}")
+        if len(task.module_path) > PATH_LENGTH:
             raise InvalidTask(
-                f"queue_name: expected 1 to {NAME_LENGTH} characters without space around them, "
-                f"got {name!r}"
+                f"func: expected a path of at most {PATH_LENGTH} characters, "
+                f"got {task.module_path!r}"
             )
         super().validate_task(task)
 
     def enqueue(self, task: Task, args: Sequence[Any], kwargs: dict[str, Any]) -> TaskResult:
         """Store one job and return its result; see enqueue_all."""
-        return self.enqueue_all([(task, args, kwargs)])[0]
+        now = timezone.now()
+        return self._store([task], [self._job(task, args, kwargs, now)], now)[0]
 
     def enqueue_all(self, calls: Sequence[Call]) -> list[TaskResult]:
         """Store jobs, all or none, and return their results in the order given.
@@ -67,12 +71,16 @@ class DjQueueBackend(BaseTaskBackend):
         or NotSerializable before anything is stored.
         """
         now = timezone.now()
-        jobs = [self._job(task, args, kwargs, now) for task, args, kwargs in calls]
-        enqueue(self.database, jobs, now=now)
-        results = [enqueued_result(job, call[0]) for job, call in zip(jobs, calls, strict=True)]
-        for result in results:
-            task_enqueued.send_robust(sender=type(self), task_result=result)
-        return results
+        jobs = []
+        for index, (task, args, kwargs) in enumerate(calls):
+            path = f"calls[{index}]: "
+            if task.backend != self.alias:
+                raise InvalidTask(
+                    f"{path}expected a task of backend {self.alias!r}, got one of "
+                    f"{task.backend!r}: use task.using(backend={self.alias!r})"
+                )
+            jobs.append(self._job(task, args, kwargs, now, path))
+        return self._store([task for task, _, _ in calls], jobs, now)
 
     async def aenqueue_all(self, calls: Sequence[Call]) -> list[TaskResult]:
         """As enqueue_all."""
@@ -92,14 +100,23 @@ class DjQueueBackend(BaseTaskBackend):
             raise TaskResultDoesNotExist(f"backend {self.alias!r} has no job {result_id}")
         return result
 
-    def _job(self, task: Task, args: Sequence[Any], kwargs: dict[str, Any], now: Any) -> Job:
+    def _store(self, tasks: Sequence[Task], jobs: Sequence[Job], now: datetime) -> list[TaskResult]:
+        enqueue(self.database, jobs, now=now)
+        results = [enqueued_result(job, task) for job, task in zip(jobs, tasks, strict=True)]
+        for result in results:
+            task_enqueued.send_robust(sender=type(self), task_result=result)
+        return results
+
+    def _job(
+        self, task: Task, args: Sequence[Any], kwargs: dict[str, Any], now: datetime, path: str = ""
+    ) -> Job:
         self.validate_task(task)
         return Job(
             backend=self.alias,
             queue_name=task.queue_name,
             task_path=task.module_path,
-            args=normalize_json(list(args), "args"),
-            kwargs=normalize_json(dict(kwargs), "kwargs"),
+            args=normalize_json(list(args), f"{path}args"),
+            kwargs=normalize_json(dict(kwargs), f"{path}kwargs"),
             priority=task.priority,
             run_after=task.run_after,
             enqueued_at=now,

@@ -14,6 +14,10 @@ from dj_queue.exceptions import InvalidOption
 from dj_queue.routers import DjQueueRouter, queue_database
 from dj_queue.routers.registry import databases, routes
 
+NO_BACKEND = (
+    "expected a backend in TASKS whose BACKEND is dj_queue.backend.DjQueueBackend, got none"
+)
+
 
 def check_options(**_: Any) -> Iterable[CheckMessage]:
     """E001: a wrong option. E002: a database that DATABASES does not have."""

@@ -33,7 +33,7 @@ else:
     except ImportError as error:
         raise ImproperlyConfigured(
             f"expected the django-tasks package, because Django {django.get_version()} has no "
-            "Tasks framework of its own, got none: pip install 'dj_queue[backport]'"
+            "Tasks framework of its own, got none: pip install django-tasks"
         ) from error
 
 __all__ = [

@@ -12,8 +12,24 @@ from dj_queue.exceptions import InvalidOption
 NAME_LENGTH = 64
 """Longest name of a backend or queue, in characters."""
 
+PATH_LENGTH = 255
+"""Longest path of a task, in characters."""
+
+QUEUE_NAME = f"1 to {NAME_LENGTH} characters, without space around them or '*' at the end"
+"""What a queue may be called, in words."""
+
 Parser = Callable[[Any, str], Any]
 """Takes a raw value and its path, returns the checked value or raises InvalidOption."""
+
+
+def is_queue_name(name: object) -> bool:
+    """Tell whether every vendor keeps this name exactly and a selector can mean it alone."""
+    return (
+        isinstance(name, str)
+        and 0 < len(name) <= NAME_LENGTH
+        and name == name.strip()
+        and not name.endswith("*")
+    )
 
 
 def expected(path: str, what: str, got: object) -> InvalidOption:
@@ -64,11 +80,11 @@ def selectors(value: Any, path: str) -> tuple[str, ...]:
     if not isinstance(listed, list | tuple) or not listed:
         raise expected(path, "'*', a queue name, 'prefix*' or a list of these", value)
     for index, selector in enumerate(listed):
-        if not isinstance(selector, str) or not 0 < len(selector) <= NAME_LENGTH:
-            what = f"a queue name of 1 to {NAME_LENGTH} characters"
+        if selector == "*":
+            continue
+        if not isinstance(selector, str) or not is_queue_name(selector.removesuffix("*")):
+            what = f"'*', a queue name or the beginning of one and '*' ({QUEUE_NAME})"
             raise expected(f"{path}[{index}]", what, selector)
-        if "*" in selector[:-1]:
-            raise expected(f"{path}[{index}]", "'*' at the end only", selector)
     return tuple(listed)
 
 
@@ -130,10 +146,9 @@ def read_options(backend: str, params: Mapping[str, Any]) -> BackendOptions:
         what = f"a backend name of 1 to {NAME_LENGTH} characters"
         problems.append(str(expected("TASKS", what, backend)))
     queues = params.get("QUEUES", [])
-    if not isinstance(queues, list | tuple | set | frozenset) or not all(
-        isinstance(name, str) and 0 < len(name) <= NAME_LENGTH for name in queues
-    ):
-        what = f"a list of queue names of 1 to {NAME_LENGTH} characters"
+    is_list = isinstance(queues, list | tuple | set | frozenset)
+    if not is_list or not all(map(is_queue_name, queues)):
+        what = f"a list of queue names ({QUEUE_NAME})"
         problems.append(str(expected(f"TASKS[{backend!r}]['QUEUES']", what, queues)))
     try:
         path = f"TASKS[{backend!r}]['OPTIONS']"

@@ -17,10 +17,10 @@ LEVELS = {
     "jobs_dispatched": logging.DEBUG,  # backend, database, count
     "job_abandoned": logging.ERROR,  # backend, database, job, path: unfinished at shutdown
     "outcome_refused": logging.ERROR,  # backend, database, job, error: not storable as it was
-    "outcomes_waiting": logging.WARNING,  # backend, database, count, error: tried again
+    "outcome_lost": logging.ERROR,  # backend, database, job, error: not recorded at shutdown
     "claim_lost": logging.WARNING,  # backend, database, job: somebody else owns it now
-    "database_down": logging.ERROR,  # backend, database, error: once per outage
-    "database_up": logging.INFO,  # backend, database, seconds
+    "database_down": logging.ERROR,  # database, error: once per outage
+    "database_up": logging.INFO,  # database, seconds
     "loop_failed": logging.ERROR,  # backend, database, error: an unexpected error, retried
 }
 

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from enum import IntEnum, StrEnum
 from uuid import UUID
 
 import pytest
@@ -141,10 +142,43 @@ def test_a_queue_outside_queues_is_refused_by_name(settings):
     )
 
 
-@pytest.mark.parametrize("name", ["", " ", "mail ", "x" * 65])
+@pytest.mark.parametrize("name", ["", " ", "mail ", "mail*", "x" * 65])
 def test_a_queue_name_that_cannot_be_kept_exactly_is_refused(name):
     with pytest.raises(InvalidTask, match="queue_name: expected 1 to 64 characters"):
         tasks.add.using(queue_name=name)
+
+
+def test_a_task_of_another_backend_is_refused(db, backend, add):
+    other = tasks.add.using(backend="alerts")
+
+    with pytest.raises(InvalidTask) as caught:
+        backend.enqueue_all([(add, (1, 2), {}), (other, (1, 2), {})])
+
+    assert str(caught.value) == (
+        f"calls[1]: expected a task of backend {db.backend!r}, got one of 'alerts': "
+        f"use task.using(backend={db.backend!r})"
+    )
+    assert ids(db) == []
+
+
+def test_a_task_path_that_no_column_holds_is_refused(monkeypatch):
+    monkeypatch.setattr(tasks.add.func, "__module__", "m" * 255)
+
+    with pytest.raises(InvalidTask, match="func: expected a path of at most 255 characters"):
+        tasks.add.using(priority=1)
+
+
+def test_enums_and_other_kinds_of_text_and_number_become_plain_ones(db, add):
+    class Size(IntEnum):
+        BIG = 3
+
+    class Colour(StrEnum):
+        RED = "red"
+
+    result = add.enqueue(Size.BIG, Colour.RED)
+
+    assert [type(each) for each in result.args] == [int, str]
+    assert db.objects(Job).get().args == [3, "red"]
 
 
 def test_a_database_that_is_not_there_is_named_with_its_setting(settings):

@@ -51,6 +51,12 @@ def test_e002_names_a_database_that_is_not_there(change):
     )
 
 
+def test_an_alias_that_is_no_name_is_an_option_error_and_stops_no_check(change):
+    change("bulk", database_alias=["queue"])
+
+    assert "expected the alias of a database" in found()["dj_queue.E001"].msg
+
+
 def test_e003_asks_for_the_router_where_a_queue_database_is_not_default(settings):
     settings.DATABASE_ROUTERS = []
 

@@ -46,7 +46,7 @@ def test_each_queue_database_is_migrated_once_and_named_with_its_backends():
             "      tables verified",
             "[2/2] bulk (backends: bulk)",
             "      tables verified",
-            "2 queue databases are ready",
+            "ready: 2 queue databases",
         ],
     )
 
@@ -64,7 +64,7 @@ def test_tables_that_were_recorded_but_are_not_there_are_named(without_tables):
 
     assert status == 1
     assert "it lacks dj_queue_attempt, dj_queue_claimedexecution" in output
-    assert "1 of 2 queue databases are not ready" in output
+    assert "not ready: 1 of 2 queue databases" in output
     assert "[1/2] queue" in output
 
 
@@ -75,3 +75,11 @@ def test_an_unknown_backend_is_named():
         1,
         "expected a dj_queue backend of TASKS ('default', 'alerts', 'bulk'), got 'blk'",
     )
+
+
+@pytest.mark.parametrize("command", ["dj_queue", "dj_queue_migrate"])
+def test_a_project_without_our_backend_is_told_so(settings, command):
+    settings.TASKS = {}
+
+    with pytest.raises(CommandError, match="expected a backend in TASKS whose BACKEND is dj_queue"):
+        call_command(command)

@@ -71,13 +71,13 @@ class ClaimEngine:
         ids: Sequence[UUID],
         tokens: Sequence[UUID] | None = None,
     ) -> list[State]:
-        """Delete state rows of these jobs and return those really deleted, in no order.
+        """Delete this backend's state rows of these jobs; return those really deleted, unordered.
 
         With `tokens` (one per id) a claim is only taken by who holds its token. Waits for rows
         that another transaction holds. Needs an open transaction.
         """
-        locked = db.objects(state).filter(pk__in=ids).order_by("pk").select_for_update()
-        rows = list(locked)
+        own = db.objects(state).filter(pk__in=ids, backend=db.backend)
+        rows = list(own.order_by("pk").select_for_update())
         if tokens is not None:
             holders = set(zip(ids, tokens, strict=True))
             rows = [row for row in rows if (row.pk, row.claim_token) in holders]  # type: ignore[attr-defined]

@@ -26,7 +26,7 @@ class MariaDBEngine(MySQLEngine):
             return []
         held = [prepared(db, state, "job", each) for each in ids]
         listed = ", ".join(["%s"] * len(held))
-        where, params = f"job_id IN ({listed})", list(held)
+        where, params = f"job_id IN ({listed}) AND backend = %s", [*held, db.backend]
         if tokens is not None:
             pairs = ", ".join(["(%s, %s)"] * len(held))
             # The first condition finds the rows by primary key: MariaDB does not use an index

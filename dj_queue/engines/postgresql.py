@@ -119,7 +119,8 @@ class PostgreSQLEngine(ClaimEngine):
                 "WHERE t.job_id = held.job_id AND t.claim_token = held.claim_token"
             )
             params.append(list(tokens))
-        return list(db.objects(state).raw(f"{sql} RETURNING {columns(state, 't.')}", params))
+        sql += f" AND t.backend = %s RETURNING {columns(state, 't.')}"
+        return list(db.objects(state).raw(sql, [*params, db.backend]))
 
     def is_transient(self, error: DatabaseError) -> bool:
         return _sqlstate(error) in TRANSIENT

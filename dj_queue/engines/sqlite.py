@@ -61,8 +61,9 @@ class SQLiteEngine(ClaimEngine):
             )
             prepare = [prepared(db, ClaimedExecution, "claim_token", each) for each in tokens]
             held = list(zip(held, prepare, strict=True))
-        sql = f"DELETE FROM {table(state)} WHERE {where} RETURNING {columns(state)}"
-        return list(db.objects(state).raw(sql, [json.dumps(held)]))
+        sql = f"DELETE FROM {table(state)} WHERE {where} AND backend = %s"
+        params = [json.dumps(held), db.backend]
+        return list(db.objects(state).raw(f"{sql} RETURNING {columns(state)}", params))
 
     def is_transient(self, error: DatabaseError) -> bool:
         return "locked" in str(error) or "busy" in str(error)

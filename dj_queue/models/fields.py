@@ -85,10 +85,15 @@ def normalize_json(value: Any, path: str) -> Any:
 
 def _normalize(value: Any, path: str) -> Any:
     match value:
-        case None | bool() | int() | str():
+        case None | bool():
             return value
+        # The plain type's own methods: an enum's or a subclass's may give something else.
+        case str():
+            return str.__str__(value)
+        case int():
+            return int.__int__(value)
         case float() if math.isfinite(value):
-            return value
+            return float.__float__(value)
         case bytes():
             with suppress(UnicodeDecodeError):
                 return value.decode()

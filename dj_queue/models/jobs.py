@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.db import models
 
+from dj_queue.conf import PATH_LENGTH
 from dj_queue.models.base import QueueModel
 from dj_queue.models.fields import JSONTextField, NameField
 from dj_queue.models.ids import new_id
@@ -15,7 +16,7 @@ class Job(QueueModel):
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     backend = NameField()
     queue_name = NameField()
-    task_path = models.CharField(max_length=255)
+    task_path = models.CharField(max_length=PATH_LENGTH)
     args = JSONTextField()
     kwargs = JSONTextField()
     priority = models.SmallIntegerField()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
 from dj_queue.models import Attempt, ClaimedExecution, FailedExecution, FinishedExecution
 from dj_queue.operations.execute import Outcome
@@ -15,9 +16,11 @@ def finish(db: QueueDatabase, outcomes: Sequence[Outcome]) -> list[Outcome]:
     """Move claimed jobs to finished or failed, in one transaction for all of them.
 
     Returns the outcomes recorded. One whose claim is gone, because somebody else owns the job by
-    now, is left out and changes nothing.
+    now, is left out and changes nothing; of two for one claim the first counts.
     """
-    by_claim = {(each.claimed.job_id, each.claimed.claim_token): each for each in outcomes}
+    by_claim: dict[tuple[UUID, UUID], Outcome] = {}
+    for each in outcomes:
+        by_claim.setdefault((each.claimed.job_id, each.claimed.claim_token), each)
     keep = db.options.preserve_finished_jobs
 
     def become(row: ClaimedExecution) -> list[Any]:

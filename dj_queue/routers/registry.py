@@ -117,9 +117,9 @@ def is_dedicated(alias: str) -> bool:
 
 
 def sole_database() -> str | None:
-    """Return the only queue database there is, or None."""
+    """Return the only queue database there is, or None; raise InvalidOption when it is unknown."""
     aliases = databases()
-    return aliases[0] if len(aliases) == 1 else None
+    return database_for(backends_on(aliases[0])[0]) if len(aliases) == 1 else None
 
 
 def physical(alias: str) -> PhysicalDatabase:
@@ -145,7 +145,7 @@ def _placement(params: Mapping[str, Any]) -> tuple[str, bool]:
     options = params.get("OPTIONS")
     if not isinstance(options, Mapping):
         return "default", False
-    return options.get("database_alias", "default"), options.get("dedicated") is True
+    return str(options.get("database_alias", "default")), options.get("dedicated") is True
 
 
 def _is_ours(path: str) -> bool:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-import time
 
 from django.db import InterfaceError, OperationalError
 
 from dj_queue.events import log
 from dj_queue.routers import QueueDatabase
+from dj_queue.runtime import outage
 
 LONGEST_BACKOFF_SECONDS = 30.0
 
@@ -16,8 +16,8 @@ LONGEST_BACKOFF_SECONDS = 30.0
 class Poller(threading.Thread):
     """A thread that calls `poll()` until it is stopped.
 
-    `poll()` returns the seconds until the next call. An unreachable database is logged once when
-    it goes and once when it is back; in between it is asked with growing pauses.
+    `poll()` returns the seconds until the next call. A database that does not answer, and an error
+    that nobody expected, are met with growing pauses; neither ends the loop.
     """
 
     def __init__(self, db: QueueDatabase, name: str) -> None:
@@ -25,7 +25,6 @@ class Poller(threading.Thread):
         self.db = db
         self.stopping = threading.Event()
         self.wake = threading.Event()
-        self._down_since: float | None = None
         self._backoff = 0.0
 
     def poll(self) -> float:
@@ -49,27 +48,15 @@ class Poller(threading.Thread):
         try:
             delay = self.poll()
         except (OperationalError, InterfaceError) as error:
-            return self._database_down(error)
-        except Exception as error:
-            event = {"backend": self.db.backend, "database": self.db.alias, "error": repr(error)}
-            log("loop_failed", **event, exc_info=True)
+            outage.begin(self.db, error)
             return self._back_off()
-        if self._down_since is not None:
-            away = time.monotonic() - self._down_since
-            log(
-                "database_up",
-                backend=self.db.backend,
-                database=self.db.alias,
-                seconds=round(away, 1),
-            )
-        self._down_since, self._backoff = None, 0.0
+        except Exception as error:
+            where = {"backend": self.db.backend, "database": self.db.alias}
+            log("loop_failed", **where, error=repr(error), exc_info=True)
+            return self._back_off()
+        outage.end(self.db)
+        self._backoff = 0.0
         return delay
-
-    def _database_down(self, error: Exception) -> float:
-        if self._down_since is None:
-            self._down_since = time.monotonic()
-            log("database_down", backend=self.db.backend, database=self.db.alias, error=repr(error))
-        return self._back_off()
 
     def _back_off(self) -> float:
         self.db.connection.close()

@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from types import FrameType
 
 from dj_queue.events import log
@@ -13,7 +14,29 @@ from dj_queue.models.ids import new_id
 from dj_queue.routers import queue_database
 from dj_queue.runtime.dispatcher import Dispatcher
 from dj_queue.runtime.finisher import Finisher
+from dj_queue.runtime.poller import Poller
 from dj_queue.runtime.worker import Worker
+
+
+RECORD_SECONDS = 5.0
+"""How long outcomes may take to be recorded after the last job has ended."""
+
+
+@dataclass(frozen=True)
+class Leftovers:
+    """What a stop could not bring to its end; false when there is none."""
+
+    abandoned_count: int
+    lost_count: int
+
+    def __bool__(self) -> bool:
+        return bool(self.abandoned_count or self.lost_count)
+
+    def __str__(self) -> str:
+        return (
+            f"jobs that did not end in time and are failed: {self.abandoned_count}, "
+            f"outcomes that could not be recorded: {self.lost_count}"
+        )
 
 
 class Supervisor:
@@ -52,8 +75,8 @@ class Supervisor:
                 threads=worker.options.threads,
             )
 
-    def run(self) -> int:
-        """Run until TERM or INT; return the number of jobs that did not end in time.
+    def run(self) -> Leftovers:
+        """Run until TERM or INT, then stop.
 
         A second signal, or QUIT, ends the drain at once. Only in the main thread.
         """
@@ -64,18 +87,21 @@ class Supervisor:
         self._signalled.wait()
         return self.stop()
 
-    def stop(self) -> int:
-        """Claim no more, let running jobs end, record what they did; return how many did not."""
-        for poller in (*self.workers, *self.dispatchers):
-            poller.stop()
-        for poller in (*self.workers, *self.dispatchers):
-            poller.join()
+    def stop(self) -> Leftovers:
+        """Claim no more, let running jobs end, record what they did; say what was left."""
+        pollers = [*self.workers, *self.dispatchers]
         deadline = time.monotonic() + self.shutdown_timeout
-        while time.monotonic() < deadline and self._signals < 2 and self._busy():
+        for poller in pollers:
+            poller.stop()
+        while self._is_draining(pollers) and time.monotonic() < deadline and self._signals < 2:
             time.sleep(0.01)
         abandoned = sum(worker.close() for worker in self.workers)
+        deadline = time.monotonic() + RECORD_SECONDS
         for finisher in self.finishers:
-            finisher.stop(max(1.0, self.shutdown_timeout))
+            finisher.stop(deadline)
+        for finisher in self.finishers:
+            # The thread gives up by itself, unless the database hangs.
+            finisher.join(max(0.0, deadline - time.monotonic()) + 1)
         for worker in self.workers:
             log(
                 "worker_stopped",
@@ -83,10 +109,13 @@ class Supervisor:
                 database=worker.db.alias,
                 queues=",".join(worker.options.queues),
             )
-        return abandoned
+        return Leftovers(abandoned, sum(each.lost_count for each in self.finishers))
 
-    def _busy(self) -> bool:
-        return any(worker.is_busy for worker in self.workers)
+    def _is_draining(self, pollers: Sequence[Poller]) -> bool:
+        # A poll that is under way may still bring claims.
+        return any(poller.is_alive() for poller in pollers) or any(
+            worker.is_busy for worker in self.workers
+        )
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         self._signals += 1

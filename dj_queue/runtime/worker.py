@@ -74,10 +74,14 @@ class Worker(Poller):
         return len(left)
 
     def _run(self, row: ClaimedExecution) -> None:
-        close_old_connections()
-        outcome = execute(self.db, row, clock=timezone.now)
-        self.finisher.hand_in(outcome)
-        with self._lock:
-            self._held.pop(row.job_id, None)
-        self.wake.set()
-        close_old_connections()
+        try:
+            close_old_connections()
+            self.finisher.hand_in(execute(self.db, row, clock=timezone.now))
+        except Exception as error:
+            where = {"backend": self.db.backend, "database": self.db.alias}
+            log("loop_failed", **where, error=repr(error), exc_info=True)
+        finally:
+            with self._lock:
+                self._held.pop(row.job_id, None)
+            self.wake.set()
+            close_old_connections()

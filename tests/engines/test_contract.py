@@ -153,6 +153,22 @@ def test_take_returns_only_the_rows_it_deleted(db):
     assert again == []
 
 
+def test_take_leaves_other_backends_jobs_alone(db):
+    neighbour = QueueDatabase("neighbour", db.alias)
+    jobs = [*store(db), build(neighbour)]
+    enqueue(neighbour, jobs[1:], now=NOW)
+    store(db, queue_name="claimed")
+    [row] = claim(db, ["claimed"], limit=1, process_id=ME, now=NOW)
+
+    with db.atomic():
+        taken = engine_for(db).take(db, ReadyExecution, [job.id for job in jobs])
+        stolen = engine_for(neighbour).take(
+            neighbour, ClaimedExecution, [row.job_id], [row.claim_token]
+        )
+
+    assert ([each.job_id for each in taken], stolen) == ([jobs[0].id], [])
+
+
 def test_take_of_nothing_takes_nothing(db):
     store(db)
 

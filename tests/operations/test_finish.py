@@ -73,6 +73,14 @@ def test_an_outcome_is_recorded_once(db):
     assert states(db) == {outcome.claimed.job_id: ["finished"]}
 
 
+def test_of_two_outcomes_of_one_claim_the_first_counts(db):
+    done = run(db)
+    late = abandoned(done.claimed, ValueError("too late"), now=LATER)
+
+    assert finish(db, [done, late]) == [done]
+    assert states(db) == {done.claimed.job_id: ["finished"]}
+
+
 def test_who_lost_the_claim_cannot_finish_the_job(db):
     stale = run(db, args=["stale", ""])
     give_back(db, stale.claimed)

@@ -97,7 +97,9 @@ def test_the_same_outcomes_recorded_twice_at_once_are_recorded_once(db):
     claimed = claim(db, ["*"], limit=50, process_id=ME, now=NOW)
     outcomes = [execute(db, row, clock=lambda: NOW) for row in claimed]
 
-    recorded = together([lambda: len(finish(db, outcomes)), lambda: len(finish(db, outcomes[::-1]))])
+    recorded = together(
+        [lambda: len(finish(db, outcomes)), lambda: len(finish(db, outcomes[::-1]))]
+    )
 
     assert sum(recorded) == 50
     assert counts(db) == {"finished": 50}

@@ -42,11 +42,7 @@ def test_an_outage_is_logged_once_when_it_begins_and_once_when_it_ends(events):
     run([0, OperationalError("gone"), OperationalError("gone"), OperationalError("still"), 0, 0])
 
     assert [event for event, _ in events()] == ["database_down", "database_up"]
-    assert events()[0][1] == {
-        "backend": "default",
-        "database": "queue",
-        "error": "OperationalError('gone')",
-    }
+    assert events()[0][1] == {"database": "queue", "error": "OperationalError('gone')"}
 
 
 def test_a_database_that_is_away_is_asked_with_growing_pauses():

@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import InterfaceError, OperationalError, connections
 
-from dj_queue.checks import missing_tables
+from dj_queue.checks import NO_BACKEND, missing_tables
 from dj_queue.exceptions import DjQueueError
 from dj_queue.routers import queue_database
 from dj_queue.routers.registry import routes
@@ -39,10 +39,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         names = options["backend"] or list(routes())
         if not names:
-            raise CommandError(
-                "expected a backend in TASKS whose BACKEND is dj_queue.backend.DjQueueBackend, "
-                "got none"
-            )
+            raise CommandError(NO_BACKEND)
         try:
             for alias in dict.fromkeys(queue_database(name).alias for name in names):
                 self._look_at(alias)
@@ -53,11 +50,11 @@ class Command(BaseCommand):
             queues = ", ".join(worker.options.queues)
             self.stdout.write(f"{worker.db}: {worker.options.threads} threads on {queues}")
         self.stdout.flush()
-        left = supervisor.run()
-        if left:
-            self.stderr.write(f"stopped; {left} jobs did not end in time and are failed")
+        leftovers = supervisor.run()
+        if leftovers:
+            self.stderr.write(f"stopped; {leftovers}")
             sys.stderr.flush()
-            os._exit(1)  # Their threads still run, and Python would wait for them.
+            os._exit(1)  # Threads still run, and Python would wait for them.
         self.stdout.write("stopped; all running jobs ended")
 
     def _look_at(self, alias: str) -> None:

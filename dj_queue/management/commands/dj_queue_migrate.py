@@ -8,7 +8,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, InterfaceError
 
-from dj_queue.checks import missing_tables
+from dj_queue.checks import NO_BACKEND, missing_tables
 from dj_queue.exceptions import DjQueueError
 from dj_queue.routers import queue_database
 from dj_queue.routers.registry import backends_on, routes
@@ -32,6 +32,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         names = options["backend"] or list(routes())
+        if not names:
+            raise CommandError(NO_BACKEND)
         try:
             aliases = list(dict.fromkeys(queue_database(name).alias for name in names))
         except DjQueueError as error:
@@ -45,9 +47,10 @@ class Command(BaseCommand):
             except (DatabaseError, InterfaceError, CommandError) as error:
                 problems.append(f"{alias}: {error}")
                 self.stderr.write(self.style.ERROR(f"      {error}"))
+        total = f"{len(aliases)} queue {'database' if len(aliases) == 1 else 'databases'}"
         if problems:
-            raise CommandError(f"{len(problems)} of {len(aliases)} queue databases are not ready")
-        self.stdout.write(self.style.SUCCESS(f"{len(aliases)} queue databases are ready"))
+            raise CommandError(f"not ready: {len(problems)} of {total}")
+        self.stdout.write(self.style.SUCCESS(f"ready: {total}"))
 
     def _migrate(self, alias: str, verbosity: int) -> None:
         call_command(

@@ -1,0 +1,1 @@
+"""The test suite of dj_queue; its directories mirror the package."""
