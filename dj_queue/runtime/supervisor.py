@@ -17,7 +17,6 @@ from dj_queue.runtime.finisher import Finisher
 from dj_queue.runtime.poller import Poller
 from dj_queue.runtime.worker import Worker
 
-
 RECORD_SECONDS = 5.0
 """How long outcomes may take to be recorded after the last job has ended."""
 
