@@ -94,9 +94,9 @@ def test_longest_functions_are_listed_in_order(
     _, _, listed = first_run.stdout.partition("files measured: 4;")
 
     assert [line.split() for line in listed.splitlines()[3:]] == [
-        ["longest", "large.py", "2,501"],
-        ["A.f", "package/middle.py", "4"],
-        ["short", "tiny.py", "2"],
+        ["2,501", "longest", "large.py"],
+        ["4", "A.f", "package/middle.py"],
+        ["2", "short", "tiny.py"],
     ]
 
 

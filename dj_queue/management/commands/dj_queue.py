@@ -47,8 +47,9 @@ class Command(BaseCommand):
         except DjQueueError as error:
             raise CommandError(str(error)) from error
         for worker in supervisor.workers:
-            queues = ", ".join(worker.options.queues)
-            self.stdout.write(f"{worker.db}: {worker.options.threads} threads on {queues}")
+            queues, count = ", ".join(worker.options.queues), worker.options.threads
+            threads = f"{count} {'thread' if count == 1 else 'threads'}"
+            self.stdout.write(f"{worker.db}: {threads} on {queues}")
         self.stdout.flush()
         leftovers = supervisor.run()
         if leftovers:
