@@ -56,12 +56,12 @@ class QueueQuerySet(models.QuerySet):
         return pinned
 
     def _clone(self) -> QueueQuerySet:
-        clone = super()._clone()
+        clone = super()._clone()  # type: ignore[misc]
         clone._pinned = self._pinned
         return clone
 
     def _add_hints(self, **hints: Any) -> None:
-        super()._add_hints(**hints)
+        super()._add_hints(**hints)  # type: ignore[misc]
         if self._pinned and "instance" in hints:
             self._db, self._pinned = None, False
 

@@ -1,0 +1,279 @@
+"""The map from backends to databases."""
+
+from pathlib import Path
+from threading import Barrier, Event, Thread
+
+import pytest
+from django.apps import apps
+from django.core.exceptions import AppRegistryNotReady
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.test import override_settings
+
+from dj_queue.compat import InvalidTaskBackend
+from dj_queue.exceptions import InvalidOption, UnknownBackend
+from dj_queue.routers import queue_database, registry
+from tests.routers.conftest import backend
+
+FOREIGN = "tests.routers.backends.ForeignBackend"
+MISSING = "tests.routers.nowhere.Backend"
+
+
+@pytest.fixture
+def add_alias(monkeypatch):
+    """Give a function that adds a database to DATABASES; nothing connects to it."""
+    added = []
+
+    def add(alias, like, **changes):
+        config = {**connections.databases[like], **changes}
+        monkeypatch.setitem(connections.databases, alias, config)
+        added.append(alias)
+
+    yield add
+    for alias in added:
+        del connections[alias]
+
+
+def test_each_backend_is_mapped_to_its_database_in_the_order_of_tasks():
+    assert list(registry.routes()) == ["default", "alerts", "bulk"]
+    assert registry.database_for("default") == "queue"
+    assert registry.database_for("alerts") == "queue"
+    assert registry.database_for("bulk") == "bulk"
+    assert registry.databases() == ("queue", "bulk")
+    assert registry.backends_on("queue") == ("default", "alerts")
+    assert registry.backends_on("bulk") == ("bulk",)
+    assert registry.backends_on("default") == ()
+
+
+def test_a_backend_that_names_no_database_uses_the_default_one(tasks):
+    tasks(plain={"BACKEND": "dj_queue.backend.DjQueueBackend"})
+
+    assert registry.database_for("plain") == "default"
+
+
+def test_the_map_is_built_on_first_use_and_kept(tasks):
+    tasks(broken=backend(path=MISSING))
+    with pytest.raises(InvalidTaskBackend):
+        registry.routes()
+
+    tasks(default=backend("bulk"))
+
+    assert registry.routes() is registry.routes()
+
+
+@pytest.mark.parametrize("name", ["TracingBackend", "NestedTracingBackend"])
+def test_a_subclass_of_our_backend_is_ours(tasks, name):
+    tasks(traced=backend("bulk", path=f"tests.routers.backends.{name}"))
+
+    assert registry.database_for("traced") == "bulk"
+
+
+@pytest.mark.parametrize("name", ["ForeignBackend", "not_a_class"])
+def test_other_backends_are_left_alone(tasks, name):
+    tasks(other=backend("queue", path=f"tests.routers.backends.{name}"), ours=backend("bulk"))
+
+    assert list(registry.routes()) == ["ours"]
+    assert registry.databases() == ("bulk",)
+    with pytest.raises(UnknownBackend):
+        registry.route("other")
+
+
+def test_an_unknown_backend_is_named_beside_the_known_ones():
+    with pytest.raises(UnknownBackend) as caught:
+        queue_database("blk")
+
+    assert str(caught.value) == (
+        "expected a dj_queue backend of TASKS ('default', 'alerts', 'bulk'), got 'blk'"
+    )
+
+
+def test_an_unknown_backend_is_told_when_there_is_none_at_all(tasks):
+    tasks(other=backend(path=FOREIGN))
+
+    with pytest.raises(UnknownBackend, match=r"of TASKS \(none\), got 'default'"):
+        queue_database("default")
+
+
+@pytest.mark.parametrize("alias", ["blk", "", None, 7, ["bulk"]])
+def test_an_unknown_database_is_named_with_its_full_setting(tasks, alias):
+    tasks(default=backend("queue"), nightly={**backend(), "OPTIONS": {"database_alias": alias}})
+
+    with pytest.raises(InvalidOption) as caught:
+        queue_database("nightly")
+
+    assert str(caught.value) == (
+        "TASKS['nightly']['OPTIONS']['database_alias']: expected an alias of DATABASES "
+        f"('default', 'queue', 'bulk'), got {str(alias)!r}"
+    )
+    assert queue_database("default").alias == "queue"
+    assert registry.is_queue_database("queue")
+    assert not registry.is_queue_database(None)
+
+
+@pytest.mark.parametrize("options", [None, [], "queue"])
+def test_options_that_are_no_dict_do_not_take_the_route_away(tasks, options):
+    tasks(default={**backend(), "OPTIONS": options})
+
+    assert registry.database_for("default") == "default"
+    with pytest.raises(InvalidOption, match=r"TASKS\['default'\]\['OPTIONS'\]: expected a dict"):
+        _ = queue_database("default").options
+
+
+def test_changed_settings_replace_the_map_and_come_back(tasks):
+    before = registry.routes()
+
+    with override_settings(TASKS={"only": backend("bulk")}):
+        assert registry.databases() == ("bulk",)
+        assert not registry.is_queue_database("queue")
+
+    assert registry.routes() == before
+
+
+@pytest.mark.parametrize("setting", ["DATABASES", "DATABASE_ROUTERS"])
+def test_settings_that_routes_depend_on_drop_the_map(settings, setting):
+    before = registry.routes()
+
+    if setting == "DATABASES":
+        with pytest.warns(UserWarning, match="Overriding setting DATABASES"):
+            settings.DATABASES = {**settings.DATABASES}
+    else:
+        settings.DATABASE_ROUTERS = []
+
+    assert registry.routes() is not before
+    assert registry.routes() == before
+
+
+def test_the_sole_database_is_the_one_that_all_backends_share(tasks):
+    assert registry.sole_database() is None
+
+    tasks(one=backend("bulk"), two=backend("bulk"))
+    assert registry.sole_database() == "bulk"
+
+    tasks(other=backend(path=FOREIGN))
+    assert registry.sole_database() is None
+
+
+def test_a_sole_database_that_does_not_exist_is_named_with_its_setting(tasks):
+    tasks(default=backend("blk"))
+
+    with pytest.raises(InvalidOption, match=r"TASKS\['default'\]\['OPTIONS'\]\['database_alias'\]"):
+        registry.sole_database()
+
+
+def test_one_dedicated_backend_dedicates_the_database(tasks):
+    tasks(a=backend("queue"), b=backend("queue", dedicated=True), c=backend("bulk", dedicated=1))
+
+    assert registry.is_dedicated("queue")
+    assert not registry.is_dedicated("bulk")
+    assert not registry.is_dedicated("default")
+
+
+def test_two_aliases_of_one_database_are_physically_one(add_alias):
+    add_alias("twin", "queue")
+    add_alias("cousin", "queue", NAME="elsewhere")
+
+    assert registry.physical("twin") == registry.physical("queue")
+    assert registry.physical("cousin") != registry.physical("queue")
+    assert registry.physical("bulk") != registry.physical("queue")
+
+
+def test_a_file_is_one_database_however_its_path_is_written(add_alias):
+    sqlite = {"ENGINE": "django.db.backends.sqlite3", "HOST": "", "PORT": ""}
+    add_alias("relative", "queue", NAME="jobs.sqlite3", **sqlite)
+    add_alias("absolute", "queue", NAME=Path.cwd() / "tests" / ".." / "jobs.sqlite3", **sqlite)
+    add_alias("memory", "queue", NAME=":memory:", **sqlite)
+
+    assert registry.physical("relative") == registry.physical("absolute")
+    assert registry.physical("memory").name == ":memory:"
+
+
+def test_a_port_is_the_same_as_number_and_as_text(add_alias):
+    add_alias("number", "queue", PORT=5433)
+    add_alias("text", "queue", PORT="5433")
+
+    assert registry.physical("number") == registry.physical("text")
+
+
+def test_reading_the_map_opens_no_connection(monkeypatch, tasks):
+    def refuse(self):
+        raise AssertionError(f"{self.alias} was connected to")
+
+    monkeypatch.setattr(BaseDatabaseWrapper, "ensure_connection", refuse)
+    tasks(default=backend("queue"), bulk=backend("bulk", dedicated=True))
+
+    assert registry.databases() == ("queue", "bulk")
+    assert registry.database_for("bulk") == "bulk"
+    assert registry.is_dedicated("bulk")
+    assert registry.sole_database() is None
+    assert registry.physical("queue") != registry.physical("bulk")
+    assert queue_database("bulk").options.dedicated
+
+
+def test_no_backend_class_is_imported_before_apps_are_ready(monkeypatch, tasks):
+    monkeypatch.setattr(apps, "ready", False)
+
+    tasks(ours=backend("bulk"))
+    assert registry.database_for("ours") == "bulk"
+
+    tasks(ours=backend("bulk"), other=backend(path=MISSING))
+    with pytest.raises(AppRegistryNotReady, match="nowhere"):
+        registry.routes()
+
+    monkeypatch.setattr(apps, "ready", True)
+    with pytest.raises(InvalidTaskBackend, match="nowhere"):
+        registry.routes()
+
+
+def test_concurrent_readers_never_see_two_generations_mixed():
+    """Threads read while the settings change back and forth; no read blends both."""
+    generations = [
+        {name: backend(alias) for name in ("default", "alerts", "bulk")}
+        for alias in ("queue", "bulk")
+    ]
+    barrier, done, mixed = Barrier(5), Event(), []
+
+    def read():
+        barrier.wait()
+        while not done.is_set():
+            databases = registry.databases()
+            if len(databases) != 1:
+                mixed.append(databases)
+
+    readers = [Thread(target=read) for _ in range(4)]
+    with override_settings(TASKS=generations[0]):
+        for reader in readers:
+            reader.start()
+        barrier.wait()
+        for turn in range(300):
+            with override_settings(TASKS=generations[turn % 2]):
+                [alias] = registry.databases()
+                assert alias == ("queue", "bulk")[turn % 2]
+        done.set()
+        for reader in readers:
+            reader.join()
+
+    assert mixed == []
+
+
+def test_a_map_that_was_being_built_of_old_settings_is_thrown_away(monkeypatch):
+    """A reader has read the old settings and builds; they change; only then it goes on."""
+    build, began, go_on = registry._build, Event(), Event()
+    answers = []
+
+    def build_slowly(tasks):
+        if not began.is_set():
+            began.set()
+            assert go_on.wait(10)
+        return build(tasks)
+
+    monkeypatch.setattr(registry, "_build", build_slowly)
+    reader = Thread(target=lambda: answers.append(registry.databases()))
+    with override_settings(TASKS={"old": backend("queue")}):
+        reader.start()
+        assert began.wait(10)
+        with override_settings(TASKS={"new": backend("bulk")}):
+            go_on.set()
+            reader.join()
+
+            assert answers == [("bulk",)]
+            assert registry.databases() == ("bulk",)
