@@ -102,7 +102,7 @@ def test_task_enqueued_is_sent_for_each_job_with_the_backend_as_sender(backend, 
         ([], {"a": float("nan")}, "kwargs['a']: expected a JSON value, got nan (float)"),
         ([], {"a": {1: 2}}, "kwargs['a']: expected keys to be str, got 1 (int)"),
         ([b"\xff"], {}, "args[0]: expected a JSON value, got b'\\xff' (bytes)"),
-        ([10**5000], {}, "args: expected a JSON value, got Exceeds the limit"),
+        ([10**5000], {}, "args[0]: expected at most 4,200 digits, got a number of 16610 bits"),
     ],
 )
 def test_arguments_that_do_not_survive_json_are_refused_by_path(db, add, args, kwargs, message):
@@ -117,7 +117,7 @@ def test_arguments_nested_without_end_are_refused(db, add):
     endless = []
     endless.append(endless)
 
-    with pytest.raises(NotSerializable, match="args: expected a JSON value, got one nested"):
+    with pytest.raises(NotSerializable, match="expected at most 100 levels, got more"):
         add.enqueue(endless)
 
     assert ids(db) == []

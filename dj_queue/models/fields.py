@@ -16,6 +16,10 @@ from dj_queue.exceptions import NotSerializable
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
+DEEPEST = 100
+"""Levels of lists and dicts; Python's own limit differs by version and by the stack at hand."""
+LONGEST_BITS = 13_900
+
 
 class NameField(models.CharField):
     """A queue's or backend's name, compared byte by byte.
@@ -57,54 +61,62 @@ class JSONTextField(models.TextField):
 
 def encode_json(value: Any) -> str:
     """Return compact JSON text of an already normalised value."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # A lone surrogate has no UTF-8 form, but an escaped one.
-        text = json.dumps(value, allow_nan=False, separators=(",", ":"))
-    return text
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
-def normalize_json(value: Any, path: str) -> Any:
+def normalize_json(value: Any, path: str, depth: int = 0) -> Any:
     """Return `value` as JSON would give it back, or raise NotSerializable naming the part.
 
-    As Django's Tasks do, tuples become lists and bytes text; unlike them, keys that are no
-    strings, NaN and infinities are refused, because they would not come back.
+    As Django's Tasks do, tuples become lists and bytes text; unlike them, what would not come back
+    the same on every vendor and Python is refused: keys that are no strings, NaN and infinities,
+    text that UTF-8 cannot carry, numbers of more than 4,200 digits, more than 100 levels.
     """
-    try:
-        normalized = _normalize(value, path)
-        encode_json(normalized)
-    except RecursionError:
-        raise NotSerializable(f"{path}: expected a JSON value, got one nested too deep") from None
-    except ValueError as error:
-        if isinstance(error, NotSerializable):
-            raise
-        raise NotSerializable(f"{path}: expected a JSON value, got {error}") from error
-    return normalized
-
-
-def _normalize(value: Any, path: str) -> Any:
+    if depth > DEEPEST:
+        raise NotSerializable(f"{path[:80]}…: expected at most {DEEPEST} levels, got more")
+    # Of subclasses the plain type's own methods: an enum's may give something else.
     match value:
         case None | bool():
             return value
-        # The plain type's own methods: an enum's or a subclass's may give something else.
         case str():
-            return str.__str__(value)
+            return _text(str.__str__(value), path)
         case int():
-            return int.__int__(value)
+            return _whole(int.__int__(value), path)
         case float() if math.isfinite(value):
             return float.__float__(value)
         case bytes():
             with suppress(UnicodeDecodeError):
                 return value.decode()
         case Mapping():
-            return {_key(k, path): _normalize(v, f"{path}[{k!r}]") for k, v in value.items()}
+            return {
+                _key(k, path): normalize_json(v, f"{path}[{k!r}]", depth + 1)
+                for k, v in value.items()
+            }
         case Sequence() if not isinstance(value, bytearray | memoryview):
-            return [_normalize(item, f"{path}[{i}]") for i, item in enumerate(value)]
+            return [normalize_json(item, f"{path}[{i}]", depth + 1) for i, item in enumerate(value)]
     raise NotSerializable(f"{path}: expected a JSON value, got {value!r} ({type(value).__name__})")
 
 
 def _key(key: Any, path: str) -> str:
     if isinstance(key, str):
-        return key
+        return _text(str.__str__(key), path)
     raise NotSerializable(f"{path}: expected keys to be str, got {key!r} ({type(key).__name__})")
+
+
+def _text(text: str, path: str) -> str:
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise NotSerializable(
+                f"{path}: expected text that UTF-8 can carry, got {text!r}"
+            ) from None
+    return text
+
+
+def _whole(number: int, path: str) -> int:
+    # Python refuses to write, and to read, numbers of more than 4,300 digits.
+    if number.bit_length() > LONGEST_BITS:
+        raise NotSerializable(
+            f"{path}: expected at most 4,200 digits, got a number of {number.bit_length()} bits"
+        )
+    return number

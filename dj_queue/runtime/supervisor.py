@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from dj_queue.runtime.finisher import Finisher
 from dj_queue.runtime.poller import Poller
 from dj_queue.runtime.worker import Worker
 
+SIGNAL_SECONDS = 0.05
 RECORD_SECONDS = 5.0
 """How long outcomes may take to be recorded after the last job has ended."""
 
@@ -50,7 +50,6 @@ class Supervisor:
         self.workers: list[Worker] = []
         self.dispatchers: list[Dispatcher] = []
         self._signals = 0
-        self._signalled = threading.Event()
         for db in map(queue_database, backends):
             finisher = Finisher(db)
             self.finishers.append(finisher)
@@ -83,7 +82,9 @@ class Supervisor:
         signal.signal(signal.SIGINT, self._on_signal)
         signal.signal(signal.SIGQUIT, self._on_quit)
         self.start()
-        self._signalled.wait()
+        # Not an Event: setting one in a signal handler can deadlock on its own lock.
+        while not self._signals:
+            time.sleep(SIGNAL_SECONDS)
         return self.stop()
 
     def stop(self) -> Leftovers:
@@ -118,8 +119,6 @@ class Supervisor:
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         self._signals += 1
-        self._signalled.set()
 
     def _on_quit(self, signum: int, frame: FrameType | None) -> None:
         self._signals = 2
-        self._signalled.set()

@@ -25,7 +25,7 @@ ON_A_DATABASE = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
-texts = st.text(max_size=20) | st.text(st.sampled_from('a\x00\x1f"\\%\u2028\ud800ü𝄞'), max_size=5)
+texts = st.text(max_size=20) | st.text(st.sampled_from('a\x00\x1f"\\%\u2028ü𝄞'), max_size=5)
 numbers = (
     st.integers()
     | st.integers(-(10**400), 10**400)
@@ -80,12 +80,11 @@ def same(a, b):
 @given(value=values)
 @example("\x00")
 @example({"\x00": "\x00\x01\x7f", "": None})
-@example("\ud800")
-@example(["\udfff alone", {"\udc80": "ü"}, "𝄞", "\\ud800", "\u2028\u2029"])
+@example(["𝄞", "\\ud800", "\u2028\u2029"])
 @example(2**63)
 @example([-(2**64), 10**4000, 0.1, 1e308, 5e-324, -0.0, 1e22, 1.0])
 @example({"b": 1, "a": 2, "A": 3, " a": 4, "a ": 5})
-@example(nested(60))
+@example(nested(98))
 @example("x" * 100_000)
 @example("'; DROP TABLE dj_queue_job; -- %s %% {} \\")
 @ON_A_DATABASE
@@ -127,6 +126,10 @@ REFUSED = {
     "args[0][0]": [[{None: 0}]],
     "args[2]": ["", "", 1j],
     "args['bytes'][0]": {"bytes": [b"\xff"]},
+    "args[0]['half']": [{"half": "\ud800"}],
+    "args['key']": {"key": {"\udc80": 1}},
+    "args[1][0]": [1, ["\ud83d\ude00"]],
+    "args['long']": {"long": 10**4300},
 }
 
 
@@ -138,24 +141,19 @@ def test_what_would_not_come_back_is_refused_with_its_path(path, value):
     assert str(caught.value).startswith(f"{path}: expected ")
 
 
-@pytest.mark.xfail(strict=True, reason="models/fields.py accepts them; they come back as one")
-@pytest.mark.parametrize("text", ["\ud83d\ude00", "a\ud800\udc00b"])
-def test_two_surrogates_that_json_would_join_are_refused(text):
-    with pytest.raises(NotSerializable, match=r"^args\[0\]: "):
-        normalize_json([text], "args")
-
-
 def test_a_value_that_contains_itself_is_refused():
     value = []
     value.append(value)
 
-    with pytest.raises(NotSerializable, match=r"^args: expected a JSON value, got one nested too"):
+    with pytest.raises(NotSerializable, match=r"^args(\[0\])+.*…: expected at most 100 levels"):
         normalize_json(value, "args")
 
 
-def test_a_number_too_long_to_be_written_is_refused():
-    with pytest.raises(NotSerializable, match=r"^args: expected a JSON value, got "):
-        normalize_json([10**5000], "args")
+def test_the_deepest_value_and_the_longest_number_are_accepted():
+    assert normalize_json(nested(100), "args") == nested(100)
+    assert normalize_json(-(10**4100), "args") == -(10**4100)
+    with pytest.raises(NotSerializable, match="expected at most 100 levels, got more"):
+        normalize_json(nested(101), "args")
 
 
 @given(
