@@ -82,6 +82,13 @@ def test_an_exception_that_cannot_be_printed_still_fails_the_job():
     assert "Unprintable" in failure.traceback
 
 
+def test_a_message_that_no_column_takes_is_escaped():
+    failure = Failure.of(ValueError("half \ud800, nul \x00"))
+
+    assert failure.message == "half \\ud800, nul \\x00"
+    assert failure.traceback.endswith("ValueError: half \\ud800, nul \\x00\n")
+
+
 def test_very_long_messages_are_cut_in_the_middle():
     failure = Failure.of(ValueError("a" + "x" * 1_000_000 + "z"))
 
