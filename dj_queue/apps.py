@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from django.apps import AppConfig
-from django.core import checks
 
 
 class DjQueueConfig(AppConfig):
@@ -12,7 +11,6 @@ class DjQueueConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from dj_queue.checks import check_options, check_routes
+        from dj_queue.checks import register_checks
 
-        checks.register(check_options, "dj_queue")
-        checks.register(check_routes, "dj_queue")
+        register_checks()

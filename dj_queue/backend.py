@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -24,6 +24,7 @@ from dj_queue.models.fields import normalize_json
 from dj_queue.operations.enqueue import enqueue
 from dj_queue.results import enqueued_result, load_result
 from dj_queue.routers import QueueDatabase, queue_database
+from dj_queue.routers.registry import APPLICATION_ALIAS
 
 Call = tuple[Task, Sequence[Any], dict[str, Any]]
 """A task with its positional and keyword arguments."""
@@ -64,14 +65,13 @@ class DjQueueBackend(BaseTaskBackend):
         now = timezone.now()
         return self._store([task], [self._job(task, args, kwargs, now)], now)[0]
 
-    def enqueue_all(self, calls: Sequence[Call]) -> list[TaskResult]:
+    def enqueue_all(self, calls: Iterable[Call]) -> list[TaskResult]:
         """Store jobs, all or none, and return their results in the order given.
 
         Joins the queue database's open transaction, otherwise commits at once. Raises InvalidTask
         or NotSerializable before anything is stored.
         """
-        now = timezone.now()
-        jobs = []
+        calls, now, jobs = list(calls), timezone.now(), []
         for index, (task, args, kwargs) in enumerate(calls):
             path = f"calls[{index}]: "
             if task.backend != self.alias:
@@ -82,7 +82,15 @@ class DjQueueBackend(BaseTaskBackend):
             jobs.append(self._job(task, args, kwargs, now, path))
         return self._store([task for task, _, _ in calls], jobs, now)
 
-    async def aenqueue_all(self, calls: Sequence[Call]) -> list[TaskResult]:
+    def guarantee(self, using: str = APPLICATION_ALIAS) -> str:
+        """Say what an enqueue inside a transaction on `using` is: "atomic" or "immediate".
+
+        Atomic: committed and rolled back with it. Immediate: committed at once, whatever becomes
+        of the transaction.
+        """
+        return self.database.guarantee(using)
+
+    async def aenqueue_all(self, calls: Iterable[Call]) -> list[TaskResult]:
         """As enqueue_all."""
         return await sync_to_async(self.enqueue_all, thread_sensitive=True)(calls)
 

@@ -18,9 +18,11 @@ LEVELS = {
     "job_abandoned": logging.ERROR,  # backend, database, job, path: unfinished at shutdown
     "outcome_refused": logging.ERROR,  # backend, database, job, error: not storable as it was
     "outcome_lost": logging.ERROR,  # backend, database, job, error: not recorded at shutdown
+    "receiver_failed": logging.ERROR,  # backend, database, job, error: of task_finished
     "claim_lost": logging.WARNING,  # backend, database, job: somebody else owns it now
     "database_down": logging.ERROR,  # database, error: once per outage
     "database_up": logging.INFO,  # database, seconds
+    "other_deployment": logging.WARNING,  # database, difference: the queue is another's
     "loop_failed": logging.ERROR,  # backend, database, error: an unexpected error, retried
 }
 

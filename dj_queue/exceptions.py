@@ -41,6 +41,10 @@ class InvalidTaskPath(DjQueueError):
     """A stored task path does not import, or names something that is not a Task."""
 
 
+class InvalidArguments(DjQueueError):
+    """The stored arguments of a job are not the JSON list and dict that enqueue wrote."""
+
+
 class InvalidReturnValue(DjQueueError):
     """A task ran to its end, but what it returned cannot be stored."""
 
@@ -49,5 +53,9 @@ class ProcessExited(DjQueueError):
     """The worker process ended before the job did."""
 
 
-class MissingTables(DjQueueError):
-    """A queue database lacks dj_queue's tables; `manage.py dj_queue_migrate` creates them."""
+class RepairRefused(DjQueueError):
+    """Migrations are not forgotten where any of dj_queue's tables exists."""
+
+
+class NotMigrated(DjQueueError):
+    """A queue database lacks tables or migrations; `manage.py dj_queue_migrate` brings them."""

@@ -11,6 +11,7 @@ from uuid import UUID
 from django.utils.module_loading import import_string
 
 from dj_queue.compat import Task, TaskError, TaskResult, TaskResultStatus
+from dj_queue.engines import naming_tables
 from dj_queue.exceptions import InvalidTaskPath
 from dj_queue.models import (
     Attempt,
@@ -31,9 +32,9 @@ def stored_task(job: Job) -> Task:
     """
     try:
         task = import_string(job.task_path)
-    except (Exception, SystemExit) as error:  # A module may even call sys.exit() when imported.
+    except BaseException as error:  # A module may even call sys.exit() when imported.
         raise InvalidTaskPath(
-            f"expected {job.task_path!r} to import, got {type(error).__name__}: {error}"
+            f"expected {job.task_path!r} to import, got {type(error).__name__}: {text_of(error)}"
         ) from error
     if not isinstance(task, Task):
         raise InvalidTaskPath(
@@ -42,6 +43,14 @@ def stored_task(job: Job) -> Task:
         )
     values = {each.name: getattr(task, each.name) for each in fields(task)}
     return _as_stored(type(task), values, job)
+
+
+def text_of(error: BaseException) -> str:
+    """Return an exception's message; its own str() may fail without harm."""
+    try:
+        return str(error)
+    except Exception as unprintable:
+        return f"<str() of the exception raised {type(unprintable).__name__}>"
 
 
 def described_task(job: Job) -> Task:
@@ -76,7 +85,8 @@ def running_result(job: Job, task: Task, *, worker_id: UUID, started_at: datetim
 def load_result(db: QueueDatabase, job_id: UUID) -> TaskResult | None:
     """Read the result of a job of this backend, in two statements; None when there is none."""
     jobs = db.objects(Job).filter(id=job_id, backend=db.backend)
-    job = jobs.select_related(*STATE_NAMES).first()
+    with naming_tables(db):
+        job = jobs.select_related(*STATE_NAMES).first()
     if job is None:
         return None
     state = next((getattr(job, name) for name in STATE_NAMES if hasattr(job, name)), None)

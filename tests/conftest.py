@@ -10,6 +10,8 @@ from django.db import connections
 from dj_queue.routers import QueueDatabase, queue_database
 from tests import databases
 
+pytest_plugins = ["pytester"]
+
 CHOSEN = os.environ.get("DJ_QUEUE_TEST_DATABASES") or "sqlite"
 
 

@@ -18,12 +18,14 @@ from dj_queue.compat import (
     task_backends,
     task_enqueued,
 )
-from dj_queue.exceptions import InvalidOption, MissingTables, NotSerializable
-from dj_queue.models import Job
+from dj_queue.exceptions import InvalidOption, NotMigrated, NotSerializable
+from dj_queue.models import Job, ReadyExecution
 from dj_queue.models.ids import new_id
 from dj_queue.operations.claim import claim
 from dj_queue.operations.execute import execute
 from dj_queue.operations.finish import finish
+from dj_queue.operations.pauses import pause
+from dj_queue.routers import queue_database
 from tests.jobs import EVERY, LATER, ME, NOW, ids, states, store
 from tests.shop import tasks
 
@@ -65,6 +67,21 @@ def test_enqueue_all_keeps_the_order_given(db, backend, add):
 
     assert [result.id for result in results] == [str(each) for each in ids(db)]
     assert list(states(db).values()) == [["ready"], ["scheduled"], ["ready"]]
+
+
+def test_enqueue_all_takes_a_generator(db, backend, add):
+    results = backend.enqueue_all((add, (n, n), {}) for n in range(3))
+
+    assert [result.args for result in results] == [[0, 0], [1, 1], [2, 2]]
+    assert len(ids(db)) == 3
+
+
+def test_a_large_batch_of_large_jobs_is_stored_whole(db, backend):
+    # 24 MB: more than MariaDB takes in one statement, unless it is told otherwise.
+    echo = tasks.echo.using(backend=db.backend)
+    backend.enqueue_all((echo, ("x" * 20_000,), {}) for _ in range(1200))
+
+    assert db.objects(Job).count() == db.objects(ReadyExecution).count() == 1200
 
 
 def test_enqueue_all_of_nothing_stores_nothing(db, backend):
@@ -200,8 +217,14 @@ def test_a_database_without_our_tables_is_named_with_the_remedy(settings):
     # The application's database has none, that is what the whole suite stands on.
     own = settings.TASKS["default"]
     astray = {"default": {**own, "OPTIONS": {}}}
-    with override_settings(TASKS=astray), pytest.raises(MissingTables) as caught:
-        tasks.add.enqueue(1, 2)
+    with override_settings(TASKS=astray):
+        with pytest.raises(NotMigrated) as caught:
+            tasks.add.enqueue(1, 2)
+
+        with pytest.raises(NotMigrated):
+            task_backends["default"].get_result(str(new_id()))
+        with pytest.raises(NotMigrated):
+            pause(queue_database("default"), ["mail"], now=NOW)
 
     assert "tables on database 'default' (backend 'default')" in str(caught.value)
     assert "manage.py dj_queue_migrate" in str(caught.value)

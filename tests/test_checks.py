@@ -3,7 +3,7 @@
 import pytest
 from django.core.checks import run_checks
 
-from dj_queue.checks import check_options
+from dj_queue.checks.routing import check_options
 
 
 def found(databases=None):

@@ -7,6 +7,7 @@ backticks.
 from __future__ import annotations
 
 import ast
+import json
 import logging
 import os
 import re
@@ -23,15 +24,19 @@ from typing import Any
 import django
 import pytest
 from django.contrib.auth.models import User
-from django.core.management import find_commands, load_command_class
+from django.core.management import call_command, find_commands, load_command_class
 from django.core.management.base import BaseCommand
 from django.test import override_settings
 
 import dj_queue
-from dj_queue import checks, events, exceptions
+from dj_queue import events, exceptions
+from dj_queue.checks import STATIC
+from dj_queue.compat import task_backends
 from dj_queue.conf import BackendOptions, DispatcherOptions, WorkerOptions, read_options
+from dj_queue.management.commands import dj_queue_routes
 from dj_queue.models import Attempt, Job
 from dj_queue.models.fields import normalize_json
+from dj_queue.observability.route_map import BackendFacts, DatabaseFacts, Problem, RouteMap
 from dj_queue.routers import DjQueueRouter, queue_database, use_backend
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,7 +44,7 @@ PACKAGE = Path(dj_queue.__file__).resolve().parent
 BACKEND = "dj_queue.backend.DjQueueBackend"
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
-    for path in [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+    for path in [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 }
 EVERYTHING = "\n".join(PAGES.values())
 SECTIONS = {
@@ -79,12 +84,11 @@ def expectation(parser: Callable[[Any, str], Any]) -> str:
 
 
 def test_every_page_is_in_the_table_of_contents() -> None:
-    listed = re.findall(
-        r"^(\w+)$", "\n".join(blocks("docs/index.md", r"\{toctree\}")), re.MULTILINE
-    )
+    trees = [*blocks("docs/index.md", r"\{toctree\}"), *blocks("docs/checks.md", r"\{toctree\}")]
+    listed = re.findall(r"^([\w/]+)$", "\n".join(trees), re.MULTILINE)
 
-    written = {Path(page).stem for page in PAGES if page.startswith("docs/")}
-    assert sorted(listed) == sorted(written - {"index"})
+    written = [page[len("docs/") : -len(".md")] for page in PAGES if page.startswith("docs/")]
+    assert sorted(listed) == sorted(set(written) - {"index"})
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -143,12 +147,11 @@ def test_arguments_of_a_command_are_documented(name: str) -> None:
     assert set(re.findall(r"`(--[\w-]+)", text)) == set(parser._option_string_actions) - plain
 
 
-def test_check_ids_are_those_of_the_code() -> None:
-    source = (PACKAGE / "checks.py").read_text(encoding="utf-8")
-    ids = set(re.findall(r'id="(dj_queue\.\w+)"', source))
+def test_ids_of_checks_that_pages_name_exist() -> None:
+    """tests/test_check_pages.py has the rest."""
+    named = set(re.findall(r"\b[EW]\d{3}\b", EVERYTHING))
 
-    assert set(definitions(PAGES["docs/checks.md"])) == ids
-    assert {f"dj_queue.{each}" for each in re.findall(r"\b[EW]\d{3}\b", EVERYTHING)} == ids
+    assert named == {Path(page).stem for page in PAGES if page.startswith("docs/checks/")}
 
 
 def test_events_are_those_of_the_code() -> None:
@@ -167,7 +170,8 @@ def test_level_and_payload_of_an_event_are_those_of_the_code(event: str) -> None
     ((comment,),) = [re.findall(rf'"{event}": .*# (.+)', source)]
     keys = [key.strip() for key in comment.partition(":")[0].split(",")]
     assert level == logging.getLevelName(events.LEVELS[event])
-    everywhere = ["database"] if event.startswith("database_") else ["backend", "database"]
+    of_a_database = ("database_down", "database_up", "other_deployment")
+    everywhere = ["database"] if event in of_a_database else ["backend", "database"]
     assert [*everywhere, *re.findall(r"`(\w+)`", payload)] == keys
 
 
@@ -242,7 +246,7 @@ def test_settings_pass_our_checks(block: str) -> None:
     with override_settings(
         TASKS=settings["TASKS"], DATABASE_ROUTERS=settings.get("DATABASE_ROUTERS", [])
     ):
-        assert [*checks.check_options(), *checks.check_routes()] == []
+        assert [message for check in STATIC for message in check()] == []
 
 
 def test_readme_has_two_queue_databases() -> None:
@@ -301,11 +305,71 @@ def test_quoted_errors_are_what_the_code_says(provoke: Callable[[], object]) -> 
     assert f"{raised.value}\n" in EVERYTHING
 
 
-def test_quoted_check_of_the_router_is_what_the_code_says() -> None:
-    with override_settings(DATABASE_ROUTERS=[]):
-        (error,) = checks.check_routes()
+def example_map() -> RouteMap:
+    """Build the map of the JSON example."""
+    (text,) = blocks("docs/deploying.md", "json")
+    example = json.loads(text)
+    return RouteMap(
+        [BackendFacts(**each) for each in example["backends"]],
+        [DatabaseFacts(**each) for each in example["databases"]],
+        [Problem(**each) for each in example["problems"]],
+    )
 
-    assert f"{error.msg}\n" in EVERYTHING
+
+def test_json_example_has_every_key_in_order() -> None:
+    (text,) = blocks("docs/deploying.md", "json")
+
+    assert json.dumps(json.loads(text)) == json.dumps(example_map().as_json())
+
+
+def test_json_schema_is_that_of_the_code() -> None:
+    names = {"str": "string", "bool": "boolean", "int": "number", "None": "null"}
+    names["list[str]"] = "list of strings"
+
+    page = section("docs/deploying.md", "manage.py dj_queue_routes")
+
+    for key, kind in {
+        "backends": BackendFacts,
+        "databases": DatabaseFacts,
+        "problems": Problem,
+    }.items():
+        table = page.partition(f"\n`{key}` has one object")[2].partition("\n\n`")[0]
+        rows = re.findall(r"^\| `(\w+)` \| (.+?) \|", table, re.MULTILINE)
+        in_code = {each.name: str(each.type).split(" | ") for each in fields(kind)}
+        assert rows == [
+            (name, " or ".join(names[each] for each in types)) for name, types in in_code.items()
+        ]
+    assert [each.name for each in fields(RouteMap)] == ["backends", "databases", "problems"]
+
+
+def test_map_in_the_docs_is_what_the_command_prints(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(dj_queue_routes, "draw_map", lambda seconds: example_map())
+
+    with pytest.raises(SystemExit) as ended:
+        call_command("dj_queue_routes", no_color=True)
+
+    prompt = "$ python manage.py dj_queue_routes\n"
+    (shown,) = [each for each in blocks("docs/deploying.md", "console") if each.startswith(prompt)]
+    assert shown.removeprefix(prompt) == capsys.readouterr().out
+    assert ended.value.code == 1
+
+
+def test_guarantees_are_those_of_the_table() -> None:
+    page = section("docs/separating.md", "Many databases")
+    rows = re.findall(r"^\| (?:`(\w+)`|nothing).*? \| (\w+) \| (\w+) \|$", page, re.MULTILINE)
+
+    backends = task_backends["default"], task_backends["bulk"]
+
+    assert {alias for alias, *_ in rows} == {"", "default", "queue", "bulk"}
+    for alias, *stated in rows:
+        if alias:
+            assert stated == [each.guarantee(alias) for each in backends]
+    assert set(first_cells(section("docs/separating.md", "Two databases"))) == {
+        "guarantee(using)",
+        *(each.guarantee("queue") for each in backends),
+    }
 
 
 class Project:

@@ -8,7 +8,9 @@ from django.db import connections
 from django.db.migrations.recorder import MigrationRecorder
 
 from dj_queue.checks import missing_tables
+from dj_queue.models import Pause
 from tests.jobs import EVERY
+from tests.races.together import together
 
 pytestmark = pytest.mark.django_db(transaction=True, **EVERY)
 
@@ -57,15 +59,96 @@ def test_missing_tables_are_created(without_tables):
     assert (status, missing_tables("bulk")) == (0, [])
 
 
-def test_tables_that_were_recorded_but_are_not_there_are_named(without_tables):
+@pytest.fixture
+def pointed_elsewhere(without_tables):
+    """Make `bulk` a database that has our migrations recorded but not our tables."""
     MigrationRecorder(connections["bulk"]).record_applied("dj_queue", "0001_initial")
 
+
+def test_tables_that_were_recorded_but_are_not_there_are_named(pointed_elsewhere):
     status, output = run()
 
     assert status == 1
     assert "it lacks dj_queue_attempt, dj_queue_claimedexecution" in output
+    assert "Run `manage.py dj_queue_migrate --repair`" in output
     assert "not ready: 1 of 2 queue databases" in output
     assert "[1/2] queue" in output
+
+
+def test_repair_heals_a_database_that_was_pointed_elsewhere(pointed_elsewhere):
+    status, output = run("--repair")
+
+    assert (status, missing_tables("bulk")) == (0, [])
+    assert output.count("repaired: forgot migrations that were never applied") == 1
+    assert run("--repair")[0] == 0
+
+
+def test_repair_is_refused_where_any_of_our_tables_exists(pointed_elsewhere):
+    connection = connections["bulk"]
+    with connection.schema_editor() as editor:
+        editor.create_model(Pause)
+
+    status, output = run("--repair", "--backend", "bulk")
+
+    with connection.schema_editor() as editor:
+        editor.delete_model(Pause)
+    assert status == 1
+    assert "to repair it, got dj_queue_pause without dj_queue_attempt" in output
+    assert len(missing_tables("bulk")) == len(missing_tables("default"))
+
+
+def test_two_hosts_repair_at_once(pointed_elsewhere):
+    def repair() -> tuple[int, str]:
+        return run("--repair", "--backend", "bulk")
+
+    results = together([repair, repair])
+
+    assert [status for status, _ in results] == [0, 0], results
+    assert sum(output.count("repaired") for _, output in results) == 1
+    assert missing_tables("bulk") == []
+
+
+def test_two_hosts_migrate_at_once(without_tables):
+    results = together([lambda: run("--backend", "bulk")] * 2)
+
+    assert [status for status, _ in results] == [0, 0], results
+    assert missing_tables("bulk") == []
+
+
+def test_check_changes_nothing_and_says_what_is_missing(without_tables):
+    status, output = run("--check")
+
+    assert status == 1
+    assert "expected all migrations of dj_queue on database 'bulk', it lacks 0001_ini" in output
+    assert missing_tables("bulk") != []
+
+
+def test_check_of_a_healthy_project_is_silent_about_faults():
+    run()
+
+    assert run("--check")[0] == 0
+
+
+def test_a_database_of_another_deployment_is_not_migrated_unless_adopted(settings):
+    run()
+    settings.SECRET_KEY = "production's"
+
+    refused, output = run("--backend", "bulk")
+    adopted, _ = run("--backend", "bulk", "--adopt")
+
+    assert (refused, adopted, run("--backend", "bulk")[0]) == (1, 0, 0)
+    assert "of another SECRET_KEY or application database" in output
+    assert "`manage.py dj_queue_migrate --adopt`" in output
+
+
+def test_new_backends_of_the_same_deployment_are_recorded_by_migrate(settings):
+    run()
+    settings.TASKS = {**settings.TASKS, "more": settings.TASKS["bulk"]}
+
+    before, output = run("--check", "--backend", "bulk")
+
+    assert (before, run()[0], run("--check")[0]) == (1, 0, 0)
+    assert "with backends bulk instead of bulk, more" in output
 
 
 def test_an_unknown_backend_is_named():

@@ -27,8 +27,18 @@ WRITES |= {f"a{name}" for name in WRITES}
 OF_A_STATE = re.compile(r"(Execution|^[a-z]\w*)$")  # a model's name, or a variable for any model
 WRITING_SQL = re.compile(r"\b(INSERT INTO|DELETE FROM|UPDATE [\w{]|REPLACE INTO|MERGE INTO)")
 
-LOOKS_AT_VENDOR = ("engines/", "routers/handle.py", "routers/registry.py", "models/fields.py")
+# The static checks judge settings by vendor; they talk to no database.
+LOOKS_AT_VENDOR = (
+    "engines/",
+    "checks/routing.py",
+    "checks/connections.py",
+    "routers/handle.py",
+    "routers/registry.py",
+    "models/fields.py",
+)
 WRITES_STATES = ("engines/", "operations/transitions.py")
+# The leak machine does what user code may do: ask without saying where, prefetch, save by hand.
+PROVES_ROUTING = ("testing/leaks/",)
 
 
 @dataclass(frozen=True)
@@ -168,6 +178,7 @@ RULES = {
         bare_manager,
         breaks="Job.objects.filter(pk=1)\nrows = Job._base_manager\nmodel._default_manager.get()",
         keeps="db.objects(Job).get()\nmodel._base_manager.using(a)\nclass A:\n    objects = M()",
+        allowed_in=PROVES_ROUTING,
     ),
     "transactions name their database": Rule(
         default_alias,
@@ -186,6 +197,7 @@ RULES = {
             "models.prefetch_related_objects(rows, 'x')"
         ),
         keeps="rows.select_related('x')",
+        allowed_in=PROVES_ROUTING,
     ),
     "only engines look at the vendor": Rule(
         mentions_of("vendor", "mysql_is_mariadb"),
@@ -209,7 +221,7 @@ RULES = {
             "db.objects(Pause).bulk_create(rows)\ndb.objects(ReadyExecution).filter(pk=1).count()\n"
             "super().save()\nknown.update(a=1)\nsql = 'SELECT 1'"
         ),
-        allowed_in=WRITES_STATES,
+        allowed_in=WRITES_STATES + PROVES_ROUTING,
     ),
     "the admin writes through operations": Rule(
         orm_writes,

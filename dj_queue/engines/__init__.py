@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.db import DatabaseError
+
 from dj_queue.engines.base import ClaimEngine
 from dj_queue.engines.mariadb import MariaDBEngine
 from dj_queue.engines.mysql import MySQLEngine
 from dj_queue.engines.postgresql import PostgreSQLEngine
 from dj_queue.engines.sqlite import SQLiteEngine
+from dj_queue.exceptions import NotMigrated
 from dj_queue.routers import QueueDatabase
 
-__all__ = ["ClaimEngine", "engine_for"]
+__all__ = ["ClaimEngine", "engine_for", "naming_tables"]
 
 ENGINES: dict[str, ClaimEngine] = {
     "postgresql": PostgreSQLEngine(),
@@ -28,3 +34,17 @@ def engine_for(db: QueueDatabase) -> ClaimEngine:
     if vendor == "mysql" and db.connection.mysql_is_mariadb:  # type: ignore[attr-defined]
         vendor = "mariadb"
     return ENGINES.get(vendor) or ClaimEngine()
+
+
+@contextmanager
+def naming_tables(db: QueueDatabase) -> Iterator[None]:
+    """Turn the database's complaint of a missing table into NotMigrated, with the remedy."""
+    try:
+        yield
+    except DatabaseError as error:
+        if engine_for(db).is_missing_table(error):
+            raise NotMigrated(
+                f"expected dj_queue's tables on database {db.alias!r} (backend {db.backend!r}), "
+                f"got: {str(error).strip()}. Create them with `manage.py dj_queue_migrate`"
+            ) from error
+        raise

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from typing import Any, TypeVar
@@ -17,8 +19,26 @@ from dj_queue.routers import QueueDatabase
 State = TypeVar("State", bound=Execution)
 
 
+LOCK_NAME = "dj_queue_migrate"
+LOCK_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Server:
+    """A database server as it describes itself."""
+
+    name: str
+    version: tuple[int, ...]
+    isolation: str
+
+    def __str__(self) -> str:
+        return f"{self.name} {dotted(self.version)}".strip()
+
+
 class ClaimEngine:
     """What a queue does in its database; stateless, one method per thing vendors differ in."""
+
+    oldest: tuple[int, ...] = ()
 
     def store(
         self, db: QueueDatabase, jobs: Sequence[Job], executions: Sequence[Execution]
@@ -77,12 +97,29 @@ class ClaimEngine:
         that another transaction holds. Needs an open transaction.
         """
         own = db.objects(state).filter(pk__in=ids, backend=db.backend)
-        rows = list(own.order_by("pk").select_for_update())
+        # The limit keeps MySQL to the primary key: without it a long list becomes a scan of the
+        # whole table, which waits for rows that other claims hold.
+        rows = list(own.order_by("pk").select_for_update()[: len(ids)])
         if tokens is not None:
             holders = set(zip(ids, tokens, strict=True))
             rows = [row for row in rows if (row.pk, row.claim_token) in holders]  # type: ignore[attr-defined]
         self._delete(db, state, [row.pk for row in rows])
         return rows
+
+    def server(self, db: QueueDatabase) -> Server:
+        """Ask the server for its name, version and isolation level."""
+        return Server(db.vendor, (), "")
+
+    def unfit(self, server: Server) -> str | None:
+        """Say what keeps this server from holding queues, or None."""
+        if server.version >= self.oldest:
+            return None
+        return f"expected {server.name} {dotted(self.oldest)} or later, got {server}"
+
+    @contextmanager
+    def locked(self, db: QueueDatabase) -> Iterator[None]:
+        """Keep other migrations of dj_queue off this database inside the block, on any host."""
+        yield
 
     def is_transient(self, error: DatabaseError) -> bool:
         """Tell whether repeating the whole transaction may help: deadlock, lock timeout, busy."""
@@ -113,6 +150,11 @@ class ClaimEngine:
         # Not .delete(): with any signal receiver in the project that would load every row first.
         if ids:
             db.objects(state).filter(pk__in=ids)._raw_delete(db.alias)
+
+
+def dotted(version: tuple[int, ...]) -> str:
+    """Write a version as people do."""
+    return ".".join(map(str, version))
 
 
 def distinct_selectors(selectors: Sequence[str]) -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -10,7 +11,15 @@ from uuid import UUID
 
 from django.db import DatabaseError
 
-from dj_queue.engines.base import ClaimEngine, State, attach, distinct_selectors, held
+from dj_queue.engines.base import (
+    LOCK_NAME,
+    ClaimEngine,
+    Server,
+    State,
+    attach,
+    distinct_selectors,
+    held,
+)
 from dj_queue.engines.sql import columns, prepared, table
 from dj_queue.models import (
     ClaimedExecution,
@@ -72,6 +81,8 @@ ON j.id = taken.job_id ORDER BY picked.turn, taken.priority DESC, taken.job_id
 class PostgreSQLEngine(ClaimEngine):
     """Data-modifying CTEs: what the portable engine does in a transaction is one statement."""
 
+    oldest = (14,)
+
     def store(
         self, db: QueueDatabase, jobs: Sequence[Job], executions: Sequence[Execution]
     ) -> None:
@@ -121,6 +132,22 @@ class PostgreSQLEngine(ClaimEngine):
             params.append(list(tokens))
         sql += f" AND t.backend = %s RETURNING {columns(state, 't.')}"
         return list(db.objects(state).raw(sql, [*params, db.backend]))
+
+    def server(self, db: QueueDatabase) -> Server:
+        number = db.connection.pg_version  # type: ignore[attr-defined]
+        with db.cursor() as cursor:
+            cursor.execute("SHOW transaction_isolation")
+            isolation = cursor.fetchone()[0]
+        return Server("PostgreSQL", (number // 10_000, number % 10_000), isolation)
+
+    @contextmanager
+    def locked(self, db: QueueDatabase) -> Iterator[None]:
+        with db.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_lock(hashtext(%s))", [LOCK_NAME])
+            try:
+                yield
+            finally:
+                cursor.execute("SELECT pg_advisory_unlock(hashtext(%s))", [LOCK_NAME])
 
     def is_transient(self, error: DatabaseError) -> bool:
         return _sqlstate(error) in TRANSIENT

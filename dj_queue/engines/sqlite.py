@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from django.db import DatabaseError, models
 
-from dj_queue.engines.base import ClaimEngine, State
+from dj_queue.engines.base import LOCK_NAME, ClaimEngine, Server, State
 from dj_queue.engines.sql import columns, prepared, row_of, table
 from dj_queue.models import ClaimedExecution, Pause, ReadyExecution
 from dj_queue.routers import QueueDatabase
@@ -29,6 +31,8 @@ class SQLiteEngine(ClaimEngine):
     A transaction that reads first and writes later fails at once when another writer was faster,
     whatever the timeout is; one that begins with its DELETE waits for its turn.
     """
+
+    oldest = (3, 35)
 
     def claim(
         self,
@@ -64,6 +68,25 @@ class SQLiteEngine(ClaimEngine):
         sql = f"DELETE FROM {table(state)} WHERE {where} AND backend = %s"
         params = [json.dumps(held), db.backend]
         return list(db.objects(state).raw(f"{sql} RETURNING {columns(state)}", params))
+
+    def server(self, db: QueueDatabase) -> Server:
+        with db.cursor() as cursor:
+            cursor.execute("SELECT sqlite_version()")
+            version = tuple(map(int, cursor.fetchone()[0].split(".")))
+            cursor.execute("PRAGMA journal_mode")
+            journal = cursor.fetchone()[0]
+        return Server("SQLite", version, f"serializable ({journal})")
+
+    @contextmanager
+    def locked(self, db: QueueDatabase) -> Iterator[None]:
+        # A lock of the database itself would keep the migrations out, which commit in between.
+        path = str(db.connection.settings_dict["NAME"])
+        if path == ":memory:" or path.startswith("file:"):
+            yield  # No other process can reach it.
+            return
+        with open(f"{path}.{LOCK_NAME}", "w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def is_transient(self, error: DatabaseError) -> bool:
         return "locked" in str(error) or "busy" in str(error)

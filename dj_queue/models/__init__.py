@@ -10,6 +10,7 @@ from dj_queue.models.executions import (
     ReadyExecution,
     ScheduledExecution,
 )
+from dj_queue.models.installations import Installation
 from dj_queue.models.jobs import Attempt, Job
 from dj_queue.models.pauses import Pause
 
@@ -21,6 +22,7 @@ __all__ = [
     "Execution",
     "FailedExecution",
     "FinishedExecution",
+    "Installation",
     "Job",
     "Pause",
     "ReadyExecution",

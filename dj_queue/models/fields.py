@@ -47,7 +47,11 @@ class JSONTextField(models.TextField):
     """
 
     def from_db_value(self, value: str | None, *_: object) -> Any:
-        return None if value is None else json.loads(value)
+        try:
+            return None if value is None else json.loads(value)
+        except ValueError:
+            # Not an error here: one forged row would keep its whole batch from being claimed.
+            return UnreadableText(value)
 
     def get_prep_value(self, value: Any) -> str:
         return encode_json(value)
@@ -57,6 +61,10 @@ class JSONTextField(models.TextField):
 
     def value_to_string(self, obj: models.Model) -> str:
         return encode_json(self.value_from_object(obj))
+
+
+class UnreadableText(str):
+    """What a column held that should have held JSON."""
 
 
 def encode_json(value: Any) -> str:

@@ -7,8 +7,8 @@ from datetime import datetime
 from uuid import UUID
 
 from dj_queue.engines import engine_for
-from dj_queue.models import ClaimedExecution
-from dj_queue.operations.transitions import retried
+from dj_queue.models import ClaimedExecution, ReadyExecution
+from dj_queue.operations.transitions import in_transaction, move, retried, state_of
 from dj_queue.routers import QueueDatabase
 
 
@@ -30,3 +30,19 @@ def claim(
         db,
         lambda: engine.claim(db, selectors, limit=limit, process_id=process_id, now=now),
     )
+
+
+def give_back(db: QueueDatabase, claimed: Sequence[ClaimedExecution]) -> int:
+    """Make claimed jobs ready again that were certainly not started; return how many.
+
+    The same attempt waits again. Claims that were lost meanwhile are left alone. Opens a
+    transaction.
+    """
+    ids = [row.job_id for row in claimed]
+    tokens = [row.claim_token for row in claimed]
+
+    def become(row: ClaimedExecution) -> list[ReadyExecution]:
+        return [state_of(ReadyExecution, row)]
+
+    taken = in_transaction(db, lambda: move(db, ClaimedExecution, ids, become, tokens=tokens))
+    return len(taken)

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from django.db import DatabaseError
-
-from dj_queue.engines import engine_for
-from dj_queue.exceptions import MissingTables
+from dj_queue.engines import engine_for, naming_tables
 from dj_queue.models import Execution, Job, ReadyExecution, ScheduledExecution
 from dj_queue.operations.transitions import state_of
 from dj_queue.routers import QueueDatabase
@@ -18,19 +15,12 @@ def enqueue(db: QueueDatabase, jobs: Sequence[Job], *, now: datetime) -> None:
     """Store new jobs of this backend: all or none, in a constant number of statements.
 
     A job is scheduled when its `run_after` lies after `now`, else ready. Joins the queue
-    database's open transaction, otherwise commits at once. Raises MissingTables.
+    database's open transaction, otherwise commits at once. Raises NotMigrated.
     """
     if not jobs:
         return
-    try:
+    with naming_tables(db):
         engine_for(db).store(db, jobs, [_first_state(job, now) for job in jobs])
-    except DatabaseError as error:
-        if engine_for(db).is_missing_table(error):
-            raise MissingTables(
-                f"expected dj_queue's tables on database {db.alias!r} (backend {db.backend!r}), "
-                f"got: {error}. Create them with `manage.py dj_queue_migrate`"
-            ) from error
-        raise
 
 
 def _first_state(job: Job, now: datetime) -> Execution:

@@ -8,6 +8,8 @@ from datetime import datetime
 from traceback import format_exception
 from typing import Any
 
+from django.db import DatabaseError, InterfaceError
+
 from dj_queue.compat import (
     Task,
     TaskContext,
@@ -17,7 +19,7 @@ from dj_queue.compat import (
     task_backends,
     task_started,
 )
-from dj_queue.exceptions import InvalidReturnValue, NotSerializable
+from dj_queue.exceptions import InvalidArguments, InvalidReturnValue, NotSerializable
 from dj_queue.models import ClaimedExecution
 from dj_queue.models.fields import normalize_json
 from dj_queue.results import (
@@ -26,6 +28,7 @@ from dj_queue.results import (
     errors_of,
     running_result,
     stored_task,
+    text_of,
 )
 from dj_queue.routers import QueueDatabase
 
@@ -46,29 +49,26 @@ class Failure:
         """Describe an exception; its own str() may fail without harm."""
         kind = type(error)
         try:
-            message = str(error)
-        except Exception as unprintable:
-            message = f"<str() of the exception raised {type(unprintable).__name__}>"
-        try:
             trace = "".join(format_exception(error))
         except Exception as unprintable:
             trace = f"<the traceback could not be formatted: {type(unprintable).__name__}>"
         return cls(
             f"{kind.__module__}.{kind.__qualname__}"[:255],
-            _storable(message, MESSAGE_LENGTH),
+            _storable(text_of(error), MESSAGE_LENGTH),
             _storable(trace, TRACEBACK_LENGTH),
         )
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one attempt at a claimed job ended; `failure` is None when it returned."""
+    """How one attempt at a claimed job ended; `error` and `failure` are None when it returned."""
 
     claimed: ClaimedExecution
     started_at: datetime
     ended_at: datetime
     result: TaskResult
     return_value: Any = None
+    error: BaseException | None = None
     failure: Failure | None = None
 
 
@@ -81,10 +81,10 @@ def execute(
     """
     started_at = clock()
     result = _running(claimed, started_at)
+    if claimed.attempt > 1:
+        _recall(db, claimed, result)
     try:
         task = stored_task(claimed.job)
-        if claimed.attempt > 1:
-            _recall(db, claimed, result)
         sender = type(task_backends[db.backend])
         task_started.send_robust(sender=sender, task_result=result)
         value = _call(task, result)
@@ -116,7 +116,7 @@ def failed(
         TaskError(exception_class_path=failure.exception_path, traceback=failure.traceback)
     )
     _settle(result, TaskResultStatus.FAILED, ended_at)
-    return Outcome(claimed, started_at, ended_at, result, failure=failure)
+    return Outcome(claimed, started_at, ended_at, result, error=error, failure=failure)
 
 
 def _running(claimed: ClaimedExecution, started_at: datetime) -> TaskResult:
@@ -129,8 +129,11 @@ def _running(claimed: ClaimedExecution, started_at: datetime) -> TaskResult:
 
 
 def _recall(db: QueueDatabase, claimed: ClaimedExecution, result: TaskResult) -> None:
-    """Tell the task of its earlier attempts."""
-    earlier = attempts_of(db, claimed.job_id, before=claimed.attempt)
+    """Tell the task of its earlier attempts, or not, when the database just does not answer."""
+    try:
+        earlier = attempts_of(db, claimed.job_id, before=claimed.attempt)
+    except (DatabaseError, InterfaceError):
+        return
     result.errors[:0] = errors_of(earlier)
     result.worker_ids[:0] = [str(attempt.worker_id) for attempt in earlier]
     if earlier:
@@ -139,6 +142,12 @@ def _recall(db: QueueDatabase, claimed: ClaimedExecution, result: TaskResult) ->
 
 def _call(task: Task, result: TaskResult) -> Any:
     context: list[Any] = [TaskContext(task_result=result)] if task.takes_context else []
+    for name, kind in (("args", list), ("kwargs", dict)):
+        stored = getattr(result, name)
+        if not isinstance(stored, kind):
+            raise InvalidArguments(
+                f"{name}: expected a stored JSON {kind.__name__}, got {stored!r}"
+            )
     value = task.call(*context, *result.args, **result.kwargs)
     try:
         return normalize_json(value, "return value")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+from dj_queue.compat import task_backends, task_finished
 from dj_queue.models import Attempt, ClaimedExecution, FailedExecution, FinishedExecution
 from dj_queue.operations.execute import Outcome
 from dj_queue.operations.transitions import delete_jobs, in_transaction, move, state_of
@@ -40,6 +41,22 @@ def finish(db: QueueDatabase, outcomes: Sequence[Outcome]) -> list[Outcome]:
 
     taken = in_transaction(db, transaction)
     return [by_claim[row.job_id, row.claim_token] for row in taken]
+
+
+def announce(db: QueueDatabase, outcome: Outcome) -> None:
+    """Send task_finished, while the task's exception is being handled if there is one.
+
+    Django's own receiver logs that exception. Raises nothing but what no receiver should raise:
+    SystemExit and its like.
+    """
+    sender = type(task_backends[db.backend])
+    try:
+        if outcome.error is not None:
+            raise outcome.error
+    except BaseException:
+        task_finished.send_robust(sender=sender, task_result=outcome.result)
+    else:
+        task_finished.send_robust(sender=sender, task_result=outcome.result)
 
 
 def _finished_row(row: ClaimedExecution, outcome: Outcome) -> FinishedExecution:

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from dj_queue.engines import naming_tables
 from dj_queue.models import Pause
 from dj_queue.routers import QueueDatabase
 
 
 def pause(db: QueueDatabase, queue_names: Sequence[str], *, now: datetime) -> None:
     """Stop claims from these queues; jobs already claimed run on. Pausing twice is no error."""
-    db.objects(Pause).bulk_create(
-        [Pause(queue_name=name, paused_at=now) for name in queue_names], ignore_conflicts=True
-    )
+    rows = [Pause(queue_name=name, paused_at=now) for name in queue_names]
+    with naming_tables(db):
+        db.objects(Pause).bulk_create(rows, ignore_conflicts=True)
 
 
 def resume(db: QueueDatabase, queue_names: Sequence[str]) -> int:
     """Let these queues be claimed from again; return how many were paused."""
-    return db.objects(Pause).filter(queue_name__in=queue_names).delete()[0]
+    with naming_tables(db):
+        return db.objects(Pause).filter(queue_name__in=queue_names).delete()[0]

@@ -76,6 +76,10 @@ class QueueDatabase:
         """Tell whether work on `alias` shares this database's transactions."""
         return alias == self.alias
 
+    def guarantee(self, using: str) -> str:
+        """Say what an enqueue inside a transaction on `using` is: "atomic" or "immediate"."""
+        return "atomic" if self.same_connection_as(using) else "immediate"
+
 
 def queue_database(backend: str = "default") -> QueueDatabase:
     """Return the handle of a backend's queue database.

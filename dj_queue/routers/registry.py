@@ -25,6 +25,10 @@ from dj_queue.conf import BackendOptions, read_options
 from dj_queue.exceptions import InvalidOption, UnknownBackend
 
 BACKEND_PATH = "dj_queue.backend.DjQueueBackend"
+APPLICATION_ALIAS = "default"
+"""Where Django keeps an application's rows, unless a router says otherwise."""
+LOCAL_HOSTS = ("", "localhost", "127.0.0.1", "::1")
+DEFAULT_PORTS = {"postgresql": "5432", "mysql": "3306"}
 
 
 @dataclass(frozen=True)
@@ -51,12 +55,17 @@ class PhysicalDatabase:
     port: str
     name: str
 
+    def __str__(self) -> str:
+        place = f"{self.host}:{self.port}/" if self.host else ""
+        return f"{self.vendor} {place}{self.name}"
+
 
 Snapshot = Mapping[str, Route]
 
 _lock = threading.Lock()
 _generation = 0
 _snapshot: Snapshot | None = None
+_told: Mapping[str, Any] | None = None
 
 
 def routes() -> Snapshot:
@@ -68,7 +77,8 @@ def routes() -> Snapshot:
             return current
         # Built outside the lock: it may import a backend class, and a thread that holds that
         # module's import lock may be waiting for us.
-        built = _build(getattr(settings, "TASKS", {}))
+        tasks = _told
+        built = _build(getattr(settings, "TASKS", {}) if tasks is None else tasks)
         with _lock:
             if generation == _generation:
                 _snapshot = built
@@ -126,10 +136,15 @@ def physical(alias: str) -> PhysicalDatabase:
     """Return what `alias` connects to, from its settings alone."""
     connection = connections[alias]
     config = connection.settings_dict
-    name = str(config["NAME"])
-    if connection.vendor == "sqlite" and not name.startswith(("file:", ":memory:")):
-        name = str(Path(name).resolve())
-    return PhysicalDatabase(connection.vendor, str(config["HOST"]), str(config["PORT"]), name)
+    name, vendor = str(config["NAME"]), connection.vendor
+    if vendor == "sqlite":
+        in_memory = name == ":memory:" or name.startswith("file:")
+        return PhysicalDatabase(
+            vendor, "", "", f"{name} of {alias}" if in_memory else str(Path(name).resolve())
+        )
+    host = "localhost" if config["HOST"] in LOCAL_HOSTS else str(config["HOST"])
+    port = str(config["PORT"]) or DEFAULT_PORTS.get(vendor, "")
+    return PhysicalDatabase(vendor, host, port, name)
 
 
 def _build(tasks: Mapping[str, Mapping[str, Any]]) -> Snapshot:
@@ -164,12 +179,16 @@ def _is_ours(path: str) -> bool:
     )
 
 
-def _forget(*, setting: str, **_: Any) -> None:
-    global _snapshot, _generation
+def _forget(*, setting: str, value: Any = None, **_: Any) -> None:
+    global _snapshot, _generation, _told
     if setting in {"TASKS", "DATABASES", "DATABASE_ROUTERS"}:
         with _lock:
             _generation += 1
             _snapshot = None
+            if setting == "TASKS":
+                # Not asked of the settings again: override_settings does not swap them atomically,
+                # so that another thread may see no TASKS at all, or old ones from their cache.
+                _told = value
 
 
 setting_changed.connect(_forget, dispatch_uid="dj_queue.routers.registry")

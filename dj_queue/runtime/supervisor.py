@@ -27,14 +27,16 @@ class Leftovers:
 
     abandoned_count: int
     lost_count: int
+    hanging_count: int = 0
 
     def __bool__(self) -> bool:
-        return bool(self.abandoned_count or self.lost_count)
+        return bool(self.abandoned_count or self.lost_count or self.hanging_count)
 
     def __str__(self) -> str:
         return (
             f"jobs that did not end in time and are failed: {self.abandoned_count}, "
-            f"outcomes that could not be recorded: {self.lost_count}"
+            f"outcomes that could not be recorded: {self.lost_count}, "
+            f"threads that hang in the database: {self.hanging_count}"
         )
 
 
@@ -109,7 +111,9 @@ class Supervisor:
                 database=worker.db.alias,
                 queues=",".join(worker.options.queues),
             )
-        return Leftovers(abandoned, sum(each.lost_count for each in self.finishers))
+        lost = sum(finisher.pending_count for finisher in self.finishers)
+        hanging = sum(thread.is_alive() for thread in (*pollers, *self.finishers))
+        return Leftovers(abandoned, lost, hanging)
 
     def _is_draining(self, pollers: Sequence[Poller]) -> bool:
         # A poll that is under way may still bring claims.

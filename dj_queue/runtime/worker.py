@@ -13,7 +13,7 @@ from dj_queue.conf import WorkerOptions
 from dj_queue.events import log
 from dj_queue.exceptions import ProcessExited
 from dj_queue.models import ClaimedExecution
-from dj_queue.operations.claim import claim
+from dj_queue.operations.claim import claim, give_back
 from dj_queue.operations.execute import abandoned, execute
 from dj_queue.routers import QueueDatabase
 from dj_queue.runtime.finisher import Finisher
@@ -33,6 +33,7 @@ class Worker(Poller):
         self._pool = ThreadPoolExecutor(options.threads, thread_name_prefix=f"task {db}")
         self._lock = threading.Lock()
         self._held: dict[UUID, ClaimedExecution] = {}
+        self._is_closed = False
 
     def poll(self) -> float:
         """Claim as many jobs as threads are free; a job that ends wakes the loop at once."""
@@ -48,9 +49,12 @@ class Worker(Poller):
             now=timezone.now(),
         )
         with self._lock:
-            self._held.update((row.job_id, row) for row in claimed)
-        for row in claimed:
-            self._pool.submit(self._run, row)
+            if not self._is_closed:
+                self._held.update((row.job_id, row) for row in claimed)
+                for row in claimed:
+                    self._pool.submit(self._run, row)
+                return self.options.polling_interval
+        give_back(self.db, claimed)  # The stop did not wait for this claim.
         return self.options.polling_interval
 
     @property
@@ -64,6 +68,7 @@ class Worker(Poller):
         Such a job runs on until the process ends, but cannot finish any more.
         """
         with self._lock:
+            self._is_closed = True
             left = list(self._held.values())
         for row in left:
             where = {"backend": self.db.backend, "database": self.db.alias}
@@ -76,12 +81,13 @@ class Worker(Poller):
     def _run(self, row: ClaimedExecution) -> None:
         try:
             close_old_connections()
-            self.finisher.hand_in(execute(self.db, row, clock=timezone.now))
-        except Exception as error:
+            outcome = execute(self.db, row, clock=timezone.now)
+        except Exception as error:  # Not the task's: execute catches that. The job must not hang.
             where = {"backend": self.db.backend, "database": self.db.alias}
             log("loop_failed", **where, error=repr(error), exc_info=True)
-        finally:
-            with self._lock:
-                self._held.pop(row.job_id, None)
-            self.wake.set()
-            close_old_connections()
+            outcome = abandoned(row, error, now=timezone.now())
+        self.finisher.hand_in(outcome)
+        with self._lock:
+            self._held.pop(row.job_id, None)
+        self.wake.set()
+        close_old_connections()

@@ -1,8 +1,10 @@
 """Execute: whatever a task does becomes an outcome."""
 
 import pytest
+from django.db import OperationalError
 
 from dj_queue.compat import TaskResultStatus, task_started
+from dj_queue.models import Job
 from dj_queue.operations.claim import claim
 from dj_queue.operations.execute import Failure, execute
 from dj_queue.operations.finish import finish
@@ -56,6 +58,8 @@ def test_a_return_value_that_is_not_json_fails_the_job(db):
         ("tests.shop.tasks.gone", "expected 'tests.shop.tasks.gone' to import, got ImportError"),
         ("no.such.module", "expected 'no.such.module' to import, got ModuleNotFoundError"),
         ("tests.shop.quits.task", "expected 'tests.shop.quits.task' to import, got SystemExit"),
+        ("tests.shop.interrupts.task", "'tests.shop.interrupts.task' to import, got KeyboardInter"),
+        ("tests.shop.speechless.task", "to import, got Speechless: <str() of the exception raised"),
         ("nodots", "expected 'nodots' to import, got ImportError"),
         ("", "expected '' to import, got ImportError"),
     ],
@@ -69,6 +73,42 @@ def test_a_path_that_names_no_task_fails_the_job_and_calls_nothing(db, monkeypat
     assert message in outcome.failure.message
     assert outcome.result.task.module_path.strip(".") == path
     assert finish(db, [outcome]) == [outcome]
+
+
+@pytest.mark.parametrize(
+    ("column", "text", "message"),
+    [
+        ("args", "not json", "args: expected a stored JSON list, got 'not json'"),
+        ("args", '{"a": 1}', "args: expected a stored JSON list, got {'a': 1}"),
+        ("kwargs", "[1]", "kwargs: expected a stored JSON dict, got [1]"),
+    ],
+)
+def test_arguments_that_were_tampered_with_fail_their_own_job_only(db, column, text, message):
+    forged, honest = store(db, count=2)
+    with db.cursor() as cursor:
+        key = Job._meta.pk.get_db_prep_value(forged.id, db.connection)
+        cursor.execute(f"UPDATE dj_queue_job SET {column} = %s WHERE id = %s", [text, key])
+
+    rows = claim(db, ["*"], limit=2, process_id=ME, now=NOW)
+    outcomes = [execute(db, row, clock=lambda: NOW) for row in rows]
+
+    assert [outcome.claimed.job_id for outcome in outcomes] == [forged.id, honest.id]
+    assert outcomes[0].failure.exception_path == "dj_queue.exceptions.InvalidArguments"
+    assert outcomes[0].failure.message == message
+    assert outcomes[1].return_value == 3
+    assert len(finish(db, outcomes)) == 2
+
+
+def test_an_outage_while_reading_earlier_attempts_is_not_the_tasks_failure(db, monkeypatch):
+    def gone(*args, **kwargs):
+        raise OperationalError("gone")
+
+    store(db)
+    [row] = claim(db, ["*"], limit=1, process_id=ME, now=NOW)
+    row.attempt = 2
+    monkeypatch.setattr("dj_queue.operations.execute.attempts_of", gone)
+
+    assert execute(db, row, clock=lambda: NOW).return_value == 3
 
 
 def test_an_exception_that_cannot_be_printed_still_fails_the_job():

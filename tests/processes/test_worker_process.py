@@ -98,8 +98,9 @@ def test_a_database_without_our_tables_is_refused_with_the_remedy(start):
     output, _ = process.communicate(timeout=60)
 
     assert process.returncode == 1
-    assert "CommandError: expected dj_queue's tables on database 'default', it lacks" in output
-    assert "Create them with `manage.py dj_queue_migrate`" in output
+    assert "expected dj_queue's tables on database 'default' (backend 'bulk')" in output
+    assert "it lacks dj_queue_attempt" in output
+    assert "Run `manage.py dj_queue_migrate --repair`" in output
 
 
 def test_an_unknown_backend_is_refused_with_the_names_there_are(start):

@@ -1,9 +1,12 @@
 """Who deletes the row owns the transition: real connections at the same moment."""
 
 from datetime import timedelta
+from threading import Barrier, Event
 
 import pytest
+from django.db import OperationalError
 
+from dj_queue.engines import engine_for
 from dj_queue.models import ClaimedExecution, ReadyExecution
 from dj_queue.models.ids import new_id
 from dj_queue.operations.claim import claim
@@ -17,6 +20,12 @@ from tests.jobs import EVERY, ME, NOW, build, counts, ids, states, store
 from tests.races.together import together
 
 pytestmark = pytest.mark.django_db(transaction=True, **EVERY)
+
+
+@pytest.fixture
+def needs_row_locks(db):
+    if not db.connection.features.has_select_for_update:
+        pytest.skip("needs row locks: this database has one lock for all writers")
 
 
 def test_many_connections_claim_each_of_10000_jobs_exactly_once(db, vendor_by_alias):
@@ -42,21 +51,97 @@ def test_many_connections_claim_each_of_10000_jobs_exactly_once(db, vendor_by_al
     assert counts(db) == {"claimed": 10_000}
 
 
-def test_claims_run_while_jobs_are_enqueued(db):
-    # An empty locking read must not keep the next enqueue out (gap locks).
-    def producer() -> int:
-        for _ in range(100):
-            store(db)
-        return 100
+def test_an_empty_claim_keeps_no_enqueue_out(db, needs_row_locks):
+    # The claim's transaction is still open when the other connection enqueues: a locking read
+    # that found nothing must not have locked the gap.
+    claimed, enqueued = Event(), Event()
 
-    def consumer() -> int:
-        taken = 0
-        while taken < 100:
-            taken += len(claim(db, ["*"], limit=5, process_id=ME, now=NOW))
-        return taken
+    def claimer() -> None:
+        with db.atomic():
+            assert claim(db, ["*"], limit=5, process_id=ME, now=NOW) == []
+            claimed.set()
+            assert enqueued.wait(20)
 
-    assert together([producer, consumer]) == [100, 100]
-    assert counts(db) == {"claimed": 100}
+    def producer() -> None:
+        assert claimed.wait(20)
+        store(db)
+        enqueued.set()
+
+    together([claimer, producer])
+
+    assert counts(db) == {"ready": 1}
+
+
+@pytest.mark.parametrize("skip_locked", [True, False])
+def test_a_claim_under_way_is_skipped_or_waited_for(db, needs_row_locks, settings, skip_locked):
+    own = settings.TASKS[db.backend]
+    options = {**own["OPTIONS"], "use_skip_locked": skip_locked}
+    settings.TASKS = {**settings.TASKS, db.backend: {**own, "OPTIONS": options}}
+    # Few rows: here an optimizer prefers to scan the table, and would meet the others' locks.
+    store(db, count=60)
+    first_claimed, first_may_commit, second_done = Event(), Event(), Event()
+
+    def first() -> list:
+        with db.atomic():
+            rows = claim(db, ["*"], limit=5, process_id=ME, now=NOW)
+            first_claimed.set()
+            # Skipping, the second is done before this one commits; waiting, it cannot be.
+            assert second_done.wait(20 if skip_locked else 0.5) is skip_locked
+        first_may_commit.set()
+        return rows
+
+    def second() -> list:
+        assert first_claimed.wait(20)
+        rows = claim(db, ["*"], limit=20, process_id=ME, now=NOW)
+        second_done.set()
+        return rows
+
+    ours, theirs = together([first, second])
+
+    both = [row.job_id for row in [*ours, *theirs]]
+    assert (len(ours), len(set(both))) == (5, len(both))
+    if skip_locked:
+        assert len(theirs) == 20
+
+
+def test_a_deadlock_is_tried_again(db, needs_row_locks):
+    # Each holds the row that the other wants next: one of them is chosen as the victim.
+    first, second = (job.id for job in store(db, count=2))
+    meeting = Barrier(2)
+    rounds = []
+
+    def take(order) -> list:
+        tries = []
+
+        def work() -> int:
+            tries.append(1)
+            taken = engine_for(db).take(db, ReadyExecution, order[:1])
+            if len(tries) == 1:
+                meeting.wait(20)
+            return len(taken) + len(engine_for(db).take(db, ReadyExecution, order[1:]))
+
+        total = in_transaction(db, work)
+        rounds.append(len(tries))
+        return total
+
+    totals = together([lambda: take([first, second]), lambda: take([second, first])])
+
+    assert sorted(totals) == [0, 2]
+    assert sorted(rounds) == [1, 2]
+
+
+def test_inside_anothers_transaction_nothing_is_tried_again(db, monkeypatch):
+    tries = []
+    monkeypatch.setattr(type(engine_for(db)), "is_transient", lambda *_: True)
+
+    def work() -> None:
+        tries.append(1)
+        raise OperationalError("deadlock")
+
+    with pytest.raises(OperationalError), db.atomic():
+        in_transaction(db, work)
+
+    assert len(tries) == 1
 
 
 def test_finish_and_recovery_at_once_leave_each_job_with_one_of_them(db):

@@ -139,7 +139,7 @@ def test_outcomes_that_could_not_be_recorded_in_time_are_counted_and_logged(
 
     finisher = record(db, outcomes_of(db, 3), seconds=0)
 
-    assert (finisher.lost_count, counts(db)) == (3, {"claimed": 3})
+    assert (finisher.pending_count, counts(db)) == (3, {"claimed": 3})
     assert [name for name, _ in events()] == ["outcome_lost"] * 3
 
 
@@ -159,3 +159,59 @@ def test_a_lost_claim_is_logged_and_sends_no_signal(db, events):
 
     assert [name for name, _ in events()] == ["claim_lost"]
     assert told == [(str(outcomes[1].claimed.job_id), TaskResultStatus.SUCCESSFUL)]
+
+
+def test_a_database_that_takes_no_writes_for_a_while_loses_nothing(db, monkeypatch, events):
+    # Longer than the tries that find out whether one outcome is to blame.
+    answers = iter([OperationalError("read-only")] * 30)
+
+    def unwilling(db, outcomes):
+        for error in answers:
+            raise error
+        return finish(db, outcomes)
+
+    monkeypatch.setattr(module, "finish", unwilling)
+    monkeypatch.setattr(module, "LONGEST_DELAY_SECONDS", 0.01)
+
+    finisher = record(db, outcomes_of(db, 3))
+
+    assert (counts(db), finisher.pending_count, events()) == ({"finished": 3}, 0, [])
+
+
+def test_an_outcome_too_large_for_the_server_is_told_from_a_server_in_trouble(db, monkeypatch):
+    outcomes = outcomes_of(db, 2)
+    large = outcomes[0]
+
+    def refusing(db, outcomes):
+        if any(each is large for each in outcomes):
+            raise OperationalError("packet too large")
+        return finish(db, outcomes)
+
+    monkeypatch.setattr(module, "finish", refusing)
+    monkeypatch.setattr(module, "FIRST_DELAY_SECONDS", 0.001)
+
+    finisher = record(db, outcomes)
+
+    assert (counts(db), finisher.pending_count) == ({"failed": 1, "finished": 1}, 0)
+    assert "packet too large" in db.objects(FailedExecution).get().message
+
+
+def test_a_receiver_that_ends_the_program_does_not_end_the_finisher(db, events):
+    def receiver(**_):
+        raise SystemExit
+
+    task_finished.connect(receiver)
+    try:
+        record(db, outcomes_of(db, 3))
+    finally:
+        task_finished.disconnect(receiver)
+
+    assert counts(db) == {"finished": 3}
+    assert [name for name, _ in events()] == ["receiver_failed"] * 3
+
+
+def test_the_exception_of_a_failed_task_is_in_djangos_log(db, caplog):
+    record(db, outcomes_of(db, 1, task_path="tests.shop.tasks.fail", args=["boom"]))
+
+    [logged] = [each for each in caplog.records if "state=FAILED" in each.getMessage()]
+    assert logged.exc_info[0] is ValueError

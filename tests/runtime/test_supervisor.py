@@ -2,15 +2,18 @@
 
 import time
 from datetime import timedelta
+from threading import Event
 
 import pytest
 from django.utils import timezone
 
 from dj_queue.compat import TaskResultStatus, task_backends, task_finished
 from dj_queue.models import ClaimedExecution, FailedExecution
+from dj_queue.operations.claim import claim
+from dj_queue.operations.retry import retry
 from dj_queue.routers import queue_database
 from dj_queue.runtime.supervisor import Leftovers, Supervisor
-from tests.jobs import EVERY, counts
+from tests.jobs import EVERY, counts, states, store
 from tests.shop import tasks
 
 pytestmark = pytest.mark.django_db(transaction=True, **EVERY)
@@ -54,16 +57,26 @@ def test_every_backends_jobs_are_run_by_its_own_workers(supervisor):
         assert result.enqueued_at < result.started_at <= result.finished_at
 
 
-def test_failures_and_forged_rows_leave_the_worker_at_work(supervisor):
-    bad = [tasks.fail.enqueue("x"), tasks.leave.enqueue(), tasks.return_moment.enqueue()]
-    good = tasks.add.enqueue(1, 2)
+def test_failures_and_forged_rows_leave_the_worker_at_work(supervisor, monkeypatch):
+    db = queue_database("default")
+    tasks.fail.enqueue("x")
+    tasks.leave.enqueue()
+    tasks.return_moment.enqueue()
+    [forged] = store(db, task_path="os.system", args=["echo broken"])
+    monkeypatch.setattr("os.system", lambda *_: pytest.fail("os.system was called"))
 
     supervisor.start()
-    until(lambda: totals()["queue"] == {"failed": 3, "finished": 1})
-    supervisor.stop()
+    until(lambda: totals()["queue"] == {"failed": 4})
+    assert retry(db, [forged.id]) == 1
+    good = tasks.add.enqueue(1, 2)
+    until(lambda: totals()["queue"] == {"failed": 4, "finished": 1})
+    assert not supervisor.stop()
 
-    statuses = [task_backends["default"].get_result(each.id).status for each in [*bad, good]]
-    assert statuses == [TaskResultStatus.FAILED] * 3 + [TaskResultStatus.SUCCESSFUL]
+    good.refresh()
+    result = task_backends["default"].get_result(str(forged.id))
+    assert (good.status, result.status) == (TaskResultStatus.SUCCESSFUL, TaskResultStatus.FAILED)
+    path = "dj_queue.exceptions.InvalidTaskPath"
+    assert [error.exception_class_path for error in result.errors] == [path, path]
 
 
 def test_a_worker_claims_no_more_jobs_than_it_has_threads(supervisor):
@@ -123,3 +136,36 @@ def test_a_job_that_does_not_end_in_time_is_failed_and_stays_so(supervisor):
     tasks.GATE.set()
     result.refresh()
     assert result.status == TaskResultStatus.FAILED
+
+
+def test_a_claim_that_the_stop_did_not_wait_for_is_given_back(supervisor, monkeypatch):
+    # The claim has committed, the stop closes the worker, then the claim returns.
+    worker = supervisor.workers[0]
+    db = worker.db
+    jobs = store(db, count=2)
+
+    def slow_claim(*args, **kwargs):
+        claimed = claim(*args, **kwargs)
+        worker.close()
+        return claimed
+
+    monkeypatch.setattr("dj_queue.runtime.worker.claim", slow_claim)
+
+    worker.poll()
+
+    assert states(db) == {job.id: ["ready"] for job in jobs}
+
+
+def test_a_stop_says_when_a_thread_hangs(supervisor, monkeypatch):
+    # The database took the finisher's statement and does not answer.
+    answers = Event()
+    monkeypatch.setattr("dj_queue.runtime.finisher.finish", lambda *_: answers.wait(60) and [])
+    monkeypatch.setattr("dj_queue.runtime.supervisor.RECORD_SECONDS", 0.1)
+    tasks.add.enqueue(1, 2)
+    supervisor.start()
+    until(lambda: supervisor.finishers[0].pending_count == 1)
+
+    left = supervisor.stop()
+    answers.set()
+
+    assert left == Leftovers(abandoned_count=0, lost_count=1, hanging_count=1)

@@ -7,12 +7,12 @@ import sys
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import InterfaceError, OperationalError, connections
 
-from dj_queue.checks import NO_BACKEND, missing_tables
+from dj_queue.checks import NO_BACKEND
 from dj_queue.exceptions import DjQueueError
 from dj_queue.routers import queue_database
 from dj_queue.routers.registry import routes
+from dj_queue.runtime.boot import guard
 from dj_queue.runtime.supervisor import Supervisor
 
 
@@ -30,6 +30,13 @@ class Command(BaseCommand):
             metavar="NAME",
             help="run this backend only; repeat it for several (default: all)",
         )
+        parser.add_argument(
+            "--wait-for-migrations",
+            type=float,
+            default=60,
+            metavar="SECONDS",
+            help="how long to wait for tables and migrations before giving up (default: 60)",
+        )
 
     def get_check_kwargs(self, options: dict[str, Any]) -> Any:
         # Django 6.1's model checks ask every database (MySQL for its version): one that is down
@@ -40,10 +47,13 @@ class Command(BaseCommand):
         names = options["backend"] or list(routes())
         if not names:
             raise CommandError(NO_BACKEND)
+        if not 0 <= options["wait_for_migrations"] <= 86_400:
+            got = options["wait_for_migrations"]
+            raise CommandError(f"--wait-for-migrations: expected 0 to 86400 seconds, got {got}")
         try:
-            for alias in dict.fromkeys(queue_database(name).alias for name in names):
-                self._look_at(alias)
+            handles = {db.alias: db for db in map(queue_database, reversed(names))}
             supervisor = Supervisor(names)
+            guard(handles.values(), wait_seconds=options["wait_for_migrations"], say=self._say)
         except DjQueueError as error:
             raise CommandError(str(error)) from error
         for worker in supervisor.workers:
@@ -58,16 +68,6 @@ class Command(BaseCommand):
             os._exit(1)  # Threads still run, and Python would wait for them.
         self.stdout.write("stopped; all running jobs ended")
 
-    def _look_at(self, alias: str) -> None:
-        try:
-            missing = missing_tables(alias)
-        except (OperationalError, InterfaceError) as error:
-            self.stderr.write(f"database {alias!r} does not answer, it will be retried: {error}")
-            return
-        finally:
-            connections[alias].close()
-        if missing:
-            raise CommandError(
-                f"expected dj_queue's tables on database {alias!r}, it lacks {', '.join(missing)}. "
-                "Create them with `manage.py dj_queue_migrate`"
-            )
+    def _say(self, line: str) -> None:
+        self.stderr.write(line)
+        sys.stderr.flush()

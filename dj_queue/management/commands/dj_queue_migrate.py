@@ -7,15 +7,28 @@ from typing import Any
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, InterfaceError
+from django.utils import timezone
 
-from dj_queue.checks import NO_BACKEND, missing_tables
+from dj_queue.checks import (
+    NO_BACKEND,
+    missing_tables,
+    repair_remedy,
+    unapplied_migrations,
+)
+from dj_queue.checks.deployment import describe_stranger, is_foreign
+from dj_queue.engines import engine_for
 from dj_queue.exceptions import DjQueueError
-from dj_queue.routers import queue_database
+from dj_queue.operations.installations import adopt
+from dj_queue.operations.repair import forget_migrations
+from dj_queue.routers import QueueDatabase, queue_database
 from dj_queue.routers.registry import backends_on, routes
 
 
 class Command(BaseCommand):
-    help = "Migrate dj_queue's tables on every queue database, each once, and verify them."
+    help = (
+        "Migrate dj_queue's tables on every queue database, each once, and verify them. Safe to "
+        "run again, and from several hosts at once."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
@@ -23,6 +36,23 @@ class Command(BaseCommand):
             action="append",
             metavar="NAME",
             help="only this backend's queue database; repeat it for several (default: all)",
+        )
+        parser.add_argument(
+            "--check",
+            action="store_true",
+            help="change nothing; exit with status 1 unless every database is ready",
+        )
+        parser.add_argument(
+            "--repair",
+            action="store_true",
+            help="where django_migrations claims tables that do not exist, forget that and "
+            "migrate; refused where any of them exists",
+        )
+        parser.add_argument(
+            "--adopt",
+            action="store_true",
+            help="take over queue databases that belong to another deployment, for instance "
+            "after a restore from its backup",
         )
 
     def get_check_kwargs(self, options: dict[str, Any]) -> Any:
@@ -35,38 +65,70 @@ class Command(BaseCommand):
         if not names:
             raise CommandError(NO_BACKEND)
         try:
-            aliases = list(dict.fromkeys(queue_database(name).alias for name in names))
+            handles = {db.alias: db for db in map(queue_database, names)}
         except DjQueueError as error:
             raise CommandError(str(error)) from error
-        problems = []
-        for number, alias in enumerate(aliases, start=1):
-            backends = ", ".join(backends_on(alias))
-            self.stdout.write(f"[{number}/{len(aliases)}] {alias} (backends: {backends})")
+        total = f"{len(handles)} queue {'database' if len(handles) == 1 else 'databases'}"
+        problem_count = 0
+        for number, db in enumerate(handles.values(), start=1):
+            backends = ", ".join(backends_on(db.alias))
+            self.stdout.write(f"[{number}/{len(handles)}] {db.alias} (backends: {backends})")
             try:
-                self._migrate(alias, options["verbosity"])
-            except (DatabaseError, InterfaceError, CommandError) as error:
-                problems.append(f"{alias}: {error}")
-                self.stderr.write(self.style.ERROR(f"      {error}"))
-        total = f"{len(aliases)} queue {'database' if len(aliases) == 1 else 'databases'}"
-        if problems:
-            raise CommandError(f"not ready: {len(problems)} of {total}")
+                self._treat(db, options)
+            except (DatabaseError, InterfaceError, CommandError, DjQueueError) as error:
+                problem_count += 1
+                self.stderr.write(self.style.ERROR(f"      {str(error).strip()}"))
+        if problem_count:
+            raise CommandError(f"not ready: {problem_count} of {total}")
         self.stdout.write(self.style.SUCCESS(f"ready: {total}"))
 
-    def _migrate(self, alias: str, verbosity: int) -> None:
+    def _treat(self, db: QueueDatabase, options: dict[str, Any]) -> None:
+        if not options["check"]:
+            with engine_for(db).locked(db):
+                if not options["adopt"]:
+                    self._refuse_foreign(db)
+                if options["repair"] and forget_migrations(db):
+                    self.stdout.write("      repaired: forgot migrations that were never applied")
+                self._migrate(db, options["verbosity"])
+                self._verify_tables(db)
+                adopt(db, now=timezone.now())
+        self._verify_tables(db)
+        self._refuse_foreign(db)
+        stranger = describe_stranger(db)
+        if stranger:
+            raise CommandError(f"{stranger}. Run `manage.py dj_queue_migrate`")
+        self.stdout.write("      tables verified")
+
+    def _refuse_foreign(self, db: QueueDatabase) -> None:
+        # Other backends of our own deployment are a new release: its migrate records them.
+        if not missing_tables(db.alias) and is_foreign(db):
+            raise CommandError(
+                f"{describe_stranger(db)}. Correct DATABASES; or, if it is yours, run `manage.py "
+                "dj_queue_migrate --adopt`"
+            )
+
+    def _migrate(self, db: QueueDatabase, verbosity: int) -> None:
         call_command(
             "migrate",
             "dj_queue",
-            database=alias,
+            database=db.alias,
             interactive=False,
             verbosity=max(0, verbosity - 1),
             stdout=self.stdout,
             stderr=self.stderr,
         )
-        missing = missing_tables(alias)
+
+    def _verify_tables(self, db: QueueDatabase) -> None:
+        behind = unapplied_migrations(db.alias)
+        if behind:
+            raise CommandError(
+                f"expected all migrations of dj_queue on database {db.alias!r}, it lacks "
+                f"{', '.join(behind)}: run `manage.py dj_queue_migrate`"
+            )
+        missing = missing_tables(db.alias)
         if missing:
             raise CommandError(
-                f"expected dj_queue's tables on database {alias!r} after migrate, it lacks "
-                f"{', '.join(missing)}: its django_migrations table says they were made, or a "
-                "router ahead of dj_queue's keeps them away"
+                f"expected dj_queue's tables on database {db.alias!r}, where django_migrations "
+                f"has them applied, it lacks {', '.join(missing)}. {repair_remedy(db.alias)} If a "
+                "router keeps them away, `manage.py dj_queue_routes` names it"
             )
-        self.stdout.write("      tables verified")

@@ -1,14 +1,17 @@
 """What a leak machine stands on: marked rows in every queue database and an ear on each alias."""
 
+from __future__ import annotations
+
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar
+from typing import Any
 from uuid import UUID
 
+from django.apps import apps
 from django.core.exceptions import ObjectDoesNotExist, ValidationError
-from django.db import DatabaseError, connections, transaction
+from django.db import DatabaseError, connections, router, transaction
 from django.db.models import Model, QuerySet
 from hypothesis.stateful import RuleBasedStateMachine, multiple
 
@@ -16,7 +19,7 @@ from dj_queue.exceptions import AmbiguousRoute, CrossDatabaseRelation, WrongData
 from dj_queue.models import Attempt, Job, Pause, ReadyExecution
 from dj_queue.models.ids import new_id
 from dj_queue.routers import queue_database, use_backend
-from dj_queue.routers.registry import routes
+from dj_queue.routers.registry import routes, sole_database
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 MODELS = (Job, ReadyExecution, Attempt, Pause)
@@ -32,14 +35,17 @@ class Leak(AssertionError):
 class LeakWatch(RuleBasedStateMachine):
     """Puts rows with the same ids into every queue database and watches each statement.
 
-    `backends` are the backends to use, all of TASKS when empty. Each run is rolled back.
+    `backends` are the backends to use, all of TASKS when empty; `application_alias` is where the
+    other apps' rows go, all or some of them. Each run is rolled back.
     """
 
-    backends: ClassVar[Sequence[str]] = ()
+    backends: Sequence[str] = ()
+    application_alias: str = "default"
 
     def __init__(self) -> None:
         super().__init__()
         self.backends = list(self.backends or routes())
+        self.application_models = application_models(self.application_alias)
         self.home = {name: queue_database(name).alias for name in self.backends}
         self.aliases = list(dict.fromkeys(self.home.values()))
         self.contexts: list[tuple[use_backend, str]] = []
@@ -102,7 +108,7 @@ class LeakWatch(RuleBasedStateMachine):
         """Give the rows as a bundle's values; the mark in each must be its database's."""
         found = [row for row in rows or () if isinstance(row, MODELS)]
         for row in found:
-            mark = row.__dict__.get(MARK[type(row)], "deferred").partition(" ")[0]
+            mark = row.__dict__.get(MARK[type(row)], "deferred").rpartition(" ")[0]
             if mark in self.aliases and mark != row._state.db:
                 raise Leak(f"expected a row of {row._state.db}, got one written for {mark}")
         return multiple(*found)
@@ -115,22 +121,33 @@ class LeakWatch(RuleBasedStateMachine):
     @property
     def unnamed(self) -> str | None:
         """Where a statement goes that nothing gives a hint; None when it is refused."""
-        return self.active or (self.aliases[0] if len(self.aliases) == 1 else None)
+        return self.active or sole_database()
 
     def build(self, model: type[Model], alias: str, number: int | None = None) -> Any:
         """Give an unsaved row for `alias`: one of the two known ones, or a new one."""
         job, own, name = (new_id(), new_id(), new_id()) if number is None else self.keys[number]
         backend = next(each for each in self.backends if self.home[each] == alias)
-        return unsaved(model, f"{alias} {name}", backend, job, own)
+        # The end of an id is its random part; the whole one leaves too little room for the alias.
+        return unsaved(model, f"{alias} {name.hex[-12:]}", backend, job, own)
 
-    def known(self, model: type[Model], alias: str | None = None, number: int = 0) -> QuerySet:
+    def known(self, model: Any, alias: str | None = None, number: int = 0) -> QuerySet:
         """Give the lazy queryset of a known row, on `alias` or without saying where."""
         manager = model.objects.using(alias) if alias else model.objects
         return manager.filter(pk=self.build(model, self.aliases[0], number).pk)
 
 
+def application_models(alias: str) -> list[type[Model]]:
+    """Give the other apps' models whose rows go to `alias`; raise Leak when none does."""
+    others = [model for model in apps.get_models() if model._meta.app_label != Job._meta.app_label]
+    found = [model for model in others if router.db_for_write(model) == alias]
+    if others and not found:
+        astray = f"{others[0]._meta.label} goes to {router.db_for_write(others[0])}"
+        raise Leak(f"expected rows of other apps on {alias}, got none of any: {astray}")
+    return found
+
+
 @contextmanager
-def rolled_back(alias: str) -> Any:
+def rolled_back(alias: str) -> Iterator[None]:
     """Undo what the block did on `alias`."""
     with transaction.atomic(using=alias):
         try:
@@ -168,8 +185,8 @@ def unsaved(model: type[Model], mark: str, backend: str, job: UUID, own: UUID) -
     queued = {"backend": backend, "priority": 0}
     times = {"started_at": NOW, "ended_at": NOW}
     if model is Job:
-        text = {"queue_name": "q", "task_path": mark}
-        return Job(id=job, args=[mark], kwargs={"a": 1}, enqueued_at=NOW, **text, **queued)
+        call: dict[str, Any] = {"task_path": mark, "args": [mark], "kwargs": {"a": 1}}
+        return Job(id=job, queue_name="q", enqueued_at=NOW, **call, **queued)
     if model is ReadyExecution:
         return ReadyExecution(job_id=job, queue_name=mark, **queued)
     if model is Pause:

@@ -1,19 +1,28 @@
-"""A Hypothesis state machine that shows whether a stack of routers keeps rows on their database.
+"""A Hypothesis state machine that shows whether a stack of routers keeps rows on their database."""
 
-For anyone with two queue databases or more: it needs Django, Hypothesis and dj_queue only.
-"""
+from __future__ import annotations
 
 import copy
 from collections.abc import Callable
 from typing import Any
 
+from django.db import router
 from django.db.models import Prefetch, QuerySet, prefetch_related_objects
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, initialize, multiple, precondition, rule
 
 from dj_queue.models import Attempt, Job, Pause, ReadyExecution
 from dj_queue.routers import use_backend
-from tests.properties.leak_watch import MODELS, TOUCH, LeakWatch, bare, columns_of, related, touch
+from dj_queue.testing.leaks.watch import (
+    MODELS,
+    TOUCH,
+    Leak,
+    LeakWatch,
+    bare,
+    columns_of,
+    related,
+    touch,
+)
 
 ONE = {Job: ("readyexecution",), ReadyExecution: ("job",), Attempt: ("job",), Pause: ()}
 RELATIONS = {**ONE, Job: ("readyexecution", "attempts")}
@@ -39,10 +48,17 @@ a_model = st.sampled_from(MODELS)
 a_number = st.integers(0, 1)
 a_backend = st.runner().flatmap(lambda machine: st.sampled_from(machine.backends))
 an_alias = st.runner().flatmap(lambda machine: st.sampled_from(machine.aliases))
+an_application_model = st.runner().flatmap(
+    lambda machine: st.sampled_from(machine.application_models)
+)
 
 
 class LeakMachine(LeakWatch):
-    """Does with rows what Django can do; each rule says where its statements must go."""
+    """Does with rows what Django can do; each rule says where its statements must go.
+
+    A subclass may add rules: `at(alias, work)` does some work that must send all of its statements
+    to `alias`, or be refused when that is None.
+    """
 
     rows = Bundle("rows")
     jobs = Bundle("jobs")
@@ -66,6 +82,16 @@ class LeakMachine(LeakWatch):
     @rule()
     def leave(self) -> None:
         self.contexts.pop()[0].__exit__(None, None, None)
+
+    @precondition(lambda self: self.application_models)
+    @rule(model=an_application_model)
+    def ask_application(self, model: Any) -> None:
+        """No context draws the rows of other apps into a queue database."""
+        home, label = self.application_alias, model._meta.label
+        if (alias := router.db_for_write(model)) != home:
+            raise Leak(f"expected {label} to be written to {home}, got {alias}")
+        if (alias := router.db_for_read(model)) != home and alias in self.aliases:
+            raise Leak(f"expected {label} to be read from {home}, got {alias}")
 
     # Rows in hand
 
@@ -140,12 +166,13 @@ class LeakMachine(LeakWatch):
         names = RELATIONS[type(row)]
         if not names:
             return multiple()
-        row, lookup = bare(row), names[-last]
+        row, name = bare(row), names[-last]
+        lookup: str | Prefetch = name
         if given:  # The queryset is built here, in whatever context this is.
-            model = row._meta.get_field(lookup).related_model
-            lookup = Prefetch(lookup, queryset=model.objects.all())
+            model = row._meta.get_field(name).related_model
+            lookup = Prefetch(name, queryset=model.objects.all())
         self.at(row._state.db, lambda: prefetch_related_objects([row], lookup))
-        return self.look_at(self.at(row._state.db, lambda: related(row, names[-last]), quiet=True))
+        return self.look_at(self.at(row._state.db, lambda: related(row, name), quiet=True))
 
     @rule(target=rows, job=jobs, alias=an_alias)
     def create_for_job(self, job: Any, alias: str) -> Any:

@@ -1,0 +1,39 @@
+"""System checks: every routing mistake by its id, before the first job."""
+
+from __future__ import annotations
+
+from django.core.checks import Tags, register
+
+from dj_queue.checks import connections, live, routing
+from dj_queue.checks.live import missing_tables, repair_remedy, unapplied_migrations
+from dj_queue.routers.router import APP_LABEL
+
+__all__ = [
+    "LIVE",
+    "NO_BACKEND",
+    "STATIC",
+    "missing_tables",
+    "register_checks",
+    "repair_remedy",
+    "unapplied_migrations",
+]
+
+NO_BACKEND = (
+    "expected a backend in TASKS whose BACKEND is dj_queue.backend.DjQueueBackend, got none"
+)
+
+STATIC = tuple(
+    value
+    for module in (routing, connections)
+    for name, value in vars(module).items()
+    if name.startswith("check_")
+)
+LIVE = tuple(value for name, value in vars(live).items() if name.startswith("check_"))
+
+
+def register_checks() -> None:
+    """Hand all checks to Django; the live ones run where a database is named."""
+    for check in STATIC:
+        register(check, APP_LABEL)
+    for check in LIVE:
+        register(check, APP_LABEL, Tags.database)

@@ -1,0 +1,3 @@
+"""A module that is interrupted when it is imported."""
+
+raise KeyboardInterrupt
