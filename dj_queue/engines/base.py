@@ -130,9 +130,7 @@ class ClaimEngine:
         return False
 
     def _take_ready(self, db: QueueDatabase, selector: str, limit: int) -> list[ReadyExecution]:
-        skip = (
-            db.options.use_skip_locked and db.connection.features.has_select_for_update_skip_locked
-        )
+        skip = self._skips_locked(db)
         rows = list(
             db.objects(ReadyExecution)
             .filter(backend=db.backend, **_matching(selector))
@@ -142,6 +140,10 @@ class ClaimEngine:
         )
         self._delete(db, ReadyExecution, [row.pk for row in rows])
         return rows
+
+    def _skips_locked(self, db: QueueDatabase) -> bool:
+        can = db.connection.features.has_select_for_update_skip_locked
+        return can and db.options.use_skip_locked
 
     def _insert_into(self, db: QueueDatabase, model: type[models.Model], rows: list[Any]) -> None:
         db.objects(model).bulk_create(rows)
