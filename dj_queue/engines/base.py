@@ -96,10 +96,7 @@ class ClaimEngine:
         With `tokens` (one per id) a claim is only taken by who holds its token. Waits for rows
         that another transaction holds. Needs an open transaction.
         """
-        own = db.objects(state).filter(pk__in=ids, backend=db.backend)
-        # The limit keeps MySQL to the primary key: without it a long list becomes a scan of the
-        # whole table, which waits for rows that other claims hold.
-        rows = list(own.order_by("pk").select_for_update()[: len(ids)])
+        rows = self._lock(db, state, ids)
         if tokens is not None:
             holders = set(zip(ids, tokens, strict=True))
             rows = [row for row in rows if (row.pk, row.claim_token) in holders]  # type: ignore[attr-defined]
@@ -140,6 +137,10 @@ class ClaimEngine:
         )
         self._delete(db, ReadyExecution, [row.pk for row in rows])
         return rows
+
+    def _lock(self, db: QueueDatabase, state: type[State], ids: Sequence[UUID]) -> list[State]:
+        own = db.objects(state).filter(pk__in=ids, backend=db.backend)
+        return list(own.order_by("pk").select_for_update())
 
     def _skips_locked(self, db: QueueDatabase) -> bool:
         can = db.connection.features.has_select_for_update_skip_locked

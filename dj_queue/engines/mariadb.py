@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from dj_queue.engines.base import Server, State
-from dj_queue.engines.mysql import BY_PRIMARY_KEY, MySQLEngine
+from dj_queue.engines.mysql import BY_PRIMARY_KEY, OWN, MySQLEngine
 from dj_queue.engines.sql import columns, prepared, table
 from dj_queue.models import ClaimedExecution
 from dj_queue.routers import QueueDatabase
@@ -36,7 +36,7 @@ class MariaDBEngine(MySQLEngine):
             return []
         held = [prepared(db, state, "job", each) for each in ids]
         listed = ", ".join(["%s"] * len(held))
-        where, params = f"job_id IN ({listed}) AND backend = %s", [*held, db.backend]
+        where, params = f"job_id IN ({listed}) AND {OWN}", [*held, db.backend]
         if tokens is not None:
             pairs = ", ".join(["(%s, %s)"] * len(held))
             # The first condition finds the rows by primary key: MariaDB does not use an index
