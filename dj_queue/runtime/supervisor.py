@@ -101,9 +101,9 @@ class Supervisor:
         deadline = time.monotonic() + RECORD_SECONDS
         for finisher in self.finishers:
             finisher.stop(deadline)
-        for finisher in self.finishers:
-            # The thread gives up by itself, unless the database hangs.
-            finisher.join(max(0.0, deadline - time.monotonic()) + 1)
+        for thread in (*self.finishers, *pollers):
+            # Each ends by itself soon after, unless it hangs in the database.
+            thread.join(max(0.0, deadline + 1 - time.monotonic()))
         for worker in self.workers:
             log(
                 "worker_stopped",
