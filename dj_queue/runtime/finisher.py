@@ -84,6 +84,7 @@ class Finisher(threading.Thread):
                 outage.end(self.db)
                 return
             except Exception as error:
+                self.db.connection.close()  # It may be what is broken.
                 tries += 1
                 is_storable = not isinstance(error, NOT_STORABLE)
                 if is_storable and time.monotonic() > self._deadline:
@@ -103,7 +104,6 @@ class Finisher(threading.Thread):
             delay = min(delay * 2, LONGEST_DELAY_SECONDS)
 
     def _is_there(self, error: Exception) -> bool:
-        self.db.connection.close()
         try:
             self.db.connection.ensure_connection()
         except (DatabaseError, InterfaceError):

@@ -2,9 +2,10 @@
 
 import dataclasses
 import time
+from contextlib import suppress
 
 import pytest
-from django.db import OperationalError, connections
+from django.db import DatabaseError, InterfaceError, OperationalError, connections
 
 from dj_queue.compat import TaskResultStatus, task_finished
 from dj_queue.models import Attempt, FailedExecution
@@ -215,3 +216,33 @@ def test_the_exception_of_a_failed_task_is_in_djangos_log(db, caplog):
 
     [logged] = [each for each in caplog.records if "state=FAILED" in each.getMessage()]
     assert logged.exc_info[0] is ValueError
+
+
+def end_connection(db):
+    """Let the server end this thread's connection; SQLite has none, so it is closed under us."""
+    db.connection.ensure_connection()
+    if db.vendor == "sqlite":
+        db.connection.connection.close()
+        return
+    ending = {
+        "postgresql": "SELECT pg_terminate_backend(pg_backend_pid())",
+        "mysql": "KILL CONNECTION_ID()",
+    }
+    with suppress(DatabaseError, InterfaceError), db.cursor() as cursor:
+        cursor.execute(ending[db.vendor])
+
+
+def test_a_broken_connection_is_replaced_at_the_next_try(db, monkeypatch):
+    tries = []
+
+    def breaking(db, outcomes):
+        tries.append(len(outcomes))
+        if len(tries) == 1:
+            end_connection(db)
+        return finish(db, outcomes)
+
+    monkeypatch.setattr(module, "finish", breaking)
+
+    record(db, outcomes_of(db, 3))
+
+    assert (tries, counts(db)) == ([3, 3], {"finished": 3})
