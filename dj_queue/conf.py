@@ -51,6 +51,13 @@ def alias(value: Any, path: str) -> str:
     return value
 
 
+def alias_or_none(value: Any, path: str) -> str | None:
+    """Accept the name of a database, or None."""
+    if value is not None and (not isinstance(value, str) or not value):
+        raise expected(path, "the alias of a database in DATABASES, or None", value)
+    return value
+
+
 def whole(minimum: int, maximum: int) -> Parser:
     """Accept a whole number within bounds, both inclusive."""
 
@@ -131,11 +138,13 @@ class BackendOptions:
     """OPTIONS of one backend."""
 
     database_alias: str = option("default", alias)
+    listen_database_alias: str | None = option(None, alias_or_none)
     dedicated: bool = option(False, flag)
     workers: tuple[WorkerOptions, ...] = option((WorkerOptions(),), sections(WorkerOptions))
     dispatcher: DispatcherOptions = option(DispatcherOptions(), section(DispatcherOptions))
     preserve_finished_jobs: bool = option(True, flag)
     use_skip_locked: bool = option(True, flag)
+    listen_notify: bool = option(True, flag)
     shutdown_timeout: float = option(5.0, seconds(0, 86_400))
 
 

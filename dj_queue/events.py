@@ -22,6 +22,8 @@ LEVELS = {
     "claim_lost": logging.WARNING,  # backend, database, job: somebody else owns it now
     "database_down": logging.ERROR,  # database, error: once per outage
     "database_up": logging.INFO,  # database, seconds
+    "listener_down": logging.WARNING,  # database, error: once per outage; polling goes on
+    "listener_up": logging.INFO,  # database, seconds
     "other_deployment": logging.WARNING,  # database, difference: the queue is another's
     "loop_failed": logging.ERROR,  # backend, database, error: an unexpected error, retried
 }

@@ -61,7 +61,7 @@ def described_task(job: Job) -> Task:
     try:
         return stored_task(job)
     except InvalidTaskPath as error:
-        func = _stand_in(job.task_path, str(error))
+        func = _stand_in(job.task_path, error)
         return _as_stored(Task, {"func": func, "takes_context": False}, job)
 
 
@@ -171,9 +171,9 @@ def _as_stored(kind: type[Task], values: dict[str, Any], job: Job) -> Task:
     return task
 
 
-def _stand_in(path: str, problem: str) -> Any:
+def _stand_in(path: str, problem: InvalidTaskPath) -> Any:
     def missing(*args: Any, **kwargs: Any) -> None:
-        raise InvalidTaskPath(problem)
+        raise problem
 
     missing.__module__, _, missing.__qualname__ = path.rpartition(".")
     missing.__name__ = missing.__qualname__

@@ -53,6 +53,13 @@ def db(request: pytest.FixtureRequest) -> QueueDatabase:
 
 
 @pytest.fixture
+def needs_notifications(db: QueueDatabase) -> None:
+    """Skip the test where the queue database cannot tell workers of jobs."""
+    if db.vendor != "postgresql":
+        pytest.skip("needs notifications: this database has none")
+
+
+@pytest.fixture
 def events(caplog: pytest.LogCaptureFixture) -> Callable[[], list[tuple[str, dict[str, object]]]]:
     """Give a function that returns the events logged so far: name and payload."""
     caplog.set_level(logging.DEBUG, "dj_queue")

@@ -213,6 +213,30 @@ def small_pool(project: Project) -> Iterable[CheckMessage]:
     return connections_module.check_pools()
 
 
+def listening_nowhere(project: Project) -> Iterable[CheckMessage]:
+    project.places(bulk=PhysicalDatabase("sqlite", "", "", "bulk.sqlite3"))
+    project.option("default", listen_database_alias="direct")
+    project.option("alerts", listen_database_alias="bulk")
+    return connections_module.check_listening_aliases()
+
+
+def listening_elsewhere(project: Project) -> Iterable[CheckMessage]:
+    project.places(
+        queue=PhysicalDatabase("postgresql", "pooler", "6432", "shop_queue"),
+        default=PhysicalDatabase("postgresql", "db", "5432", "shop"),
+    )
+    project.option("default", listen_database_alias="default")
+    return connections_module.check_listening_places()
+
+
+def pooler(project: Project) -> Iterable[CheckMessage]:
+    project.places()
+    for alias in ("queue", "bulk"):
+        options = {"HOST": "", "PORT": "", "OPTIONS": {}}
+        project.database(alias, **{**options, **({"PORT": 6432} if alias == "bulk" else {})})
+    return connections_module.check_poolers()
+
+
 def no_answer(project: Project) -> Iterable[CheckMessage]:
     def refuse() -> None:
         raise OperationalError("unable to open database file")
@@ -285,11 +309,14 @@ PROVOKED: Mapping[str, Callable[[Project], Iterable[CheckMessage]]] = {
     "E006": mirror,
     "E007": other_vendor,
     "E008": foreign_key,
+    "E009": listening_nowhere,
     "W001": one_place,
     "W002": repeatable_read,
     "W003": impatient_sqlite,
     "W004": atomic_requests,
     "W005": small_pool,
+    "W006": listening_elsewhere,
+    "W007": pooler,
     "E100": no_answer,
     "E101": recorded_only,
     "W104": behind,

@@ -29,9 +29,14 @@ def test_sections_are_read_into_their_dataclasses():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"thread": 1}, "['thread']: expected one of database_alias, dedicated, workers"),
+        ({"thread": 1}, "['thread']: expected one of database_alias, listen_database_alias, ded"),
         ({"dedicated": 1}, "['dedicated']: expected True or False, got 1"),
         ({"database_alias": ""}, "['database_alias']: expected the alias of a database in DATAB"),
+        (
+            {"listen_database_alias": ""},
+            "['listen_database_alias']: expected the alias of a database in DATABASES, or None, go",
+        ),
+        ({"listen_notify": None}, "['listen_notify']: expected True or False, got None"),
         ({"workers": {}}, "['workers']: expected a list of dicts, at least one, got {}"),
         ({"workers": []}, "['workers']: expected a list of dicts, at least one, got []"),
         ({"workers": [3]}, "['workers'][0]: expected a dict, got 3"),

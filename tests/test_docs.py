@@ -170,8 +170,8 @@ def test_level_and_payload_of_an_event_are_those_of_the_code(event: str) -> None
     ((comment,),) = [re.findall(rf'"{event}": .*# (.+)', source)]
     keys = [key.strip() for key in comment.partition(":")[0].split(",")]
     assert level == logging.getLevelName(events.LEVELS[event])
-    of_a_database = ("database_down", "database_up", "other_deployment")
-    everywhere = ["database"] if event in of_a_database else ["backend", "database"]
+    of_a_database = event.startswith(("database_", "listener_")) or event == "other_deployment"
+    everywhere = ["database"] if of_a_database else ["backend", "database"]
     assert [*everywhere, *re.findall(r"`(\w+)`", payload)] == keys
 
 

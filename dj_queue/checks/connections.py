@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
 from functools import cache
 from typing import Any
 
-from django.core.checks import CheckMessage, Warning
+from django.core.checks import CheckMessage, Error, Warning
 from django.db import connections
 
-from dj_queue.checks.routing import Found, fault, known_databases
+from dj_queue.checks.routing import Found, fault, healthy_routes, known_databases
+from dj_queue.conf import BackendOptions
 from dj_queue.exceptions import InvalidOption
 from dj_queue.routers.registry import backends_on, databases, physical, route
 
 READ_COMMITTED = "read committed"
 LEAST_TIMEOUT_SECONDS = 5
 WAL_IN_HEADER = b"\x02\x02"
+# PgBouncer's, and Supabase's for transactions.
+POOLER_PORTS = {"6432", "6543"}
+POOLER_NAMES = re.compile(r"(?<![a-z])(pgbouncer|pgcat|supavisor|pooler)(?![a-z])")
 
 
 def check_physical_databases(**_: Any) -> Found:
@@ -99,6 +104,58 @@ def check_pools(**_: Any) -> Found:
             )
 
 
+def check_listening_aliases(**_: Any) -> Found:
+    """E009: a listening alias that DATABASES lacks, or that is not PostgreSQL."""
+    for each, alias in listening():
+        if alias not in connections.databases:
+            names = ", ".join(map(repr, connections.databases))
+            problem = f"expected an alias of DATABASES ({names}), got {alias!r}"
+        elif physical(alias).vendor != "postgresql":
+            vendor = physical(alias).vendor
+            problem = f"expected the alias of a PostgreSQL database, got {alias!r} on {vendor}"
+        else:
+            continue
+        remedy = "Correct it, or leave it out."
+        yield fault(Error, "E009", f"{listening_path(each.backend)}: {problem}", remedy)
+
+
+def check_listening_places(**_: Any) -> Found:
+    """W006: a listening alias that leads to another database than the queue's."""
+    for each, alias in listening():
+        if not is_postgresql(alias):
+            continue
+        here, there = physical(each.alias), physical(alias)
+        # The host may differ: that is what the alias is for. A service file may have the name.
+        if here.vendor != there.vendor or (here.name and there.name and here.name != there.name):
+            yield fault(
+                Warning,
+                "W006",
+                f"{listening_path(each.backend)}: expected an alias of the queue database, "
+                f"{here}, got {alias!r} on {there}: workers would hear nothing there",
+                "Correct it, or leave it out.",
+            )
+
+
+def check_poolers(**_: Any) -> Found:
+    """W007: LISTEN through what looks like a transaction pooler."""
+    own = {each.backend: alias for each, alias in listening()}
+    for each in healthy_routes():
+        alias = own.get(each.backend, each.alias)
+        is_told = options_of(each).listen_notify and is_postgresql(each.alias)
+        if not is_told or not is_postgresql(alias):
+            continue
+        reason = pooler_reason(connections[alias].settings_dict)
+        if reason:
+            yield fault(
+                Warning,
+                "W007",
+                f"{listening_path(each.backend)}: expected an alias that leads past the pooler, "
+                f"because DATABASES[{alias!r}] looks like a transaction pooler ({reason}), got "
+                f"{own.get(each.backend)!r}: workers would hear nothing",
+                "Add an alias for the server itself, or set listen_notify to False.",
+            )
+
+
 def sqlite_fault(expectation: str) -> CheckMessage:
     """Build a W003."""
     remedy = (
@@ -133,3 +190,43 @@ def connections_needed(backend: str) -> int:
     except InvalidOption:
         return 0
     return sum(each.threads + 1 for each in workers) + 2
+
+
+def listening() -> list[tuple[Any, str]]:
+    """Return the backends with a listening alias of their own, and that alias."""
+    own = [(each, options_of(each)) for each in healthy_routes()]
+    return [(each, it.listen_database_alias) for each, it in own if it.listen_database_alias]
+
+
+def options_of(route: Any) -> BackendOptions:
+    """Return a backend's options; wrong ones, which are E001's finding, count as the defaults."""
+    try:
+        return route.options
+    except InvalidOption:
+        return BackendOptions()
+
+
+def is_postgresql(alias: str) -> bool:
+    """Tell whether DATABASES has the alias, on PostgreSQL."""
+    return alias in connections.databases and physical(alias).vendor == "postgresql"
+
+
+def listening_path(backend: str) -> str:
+    """Return the path of the setting."""
+    return f"TASKS[{backend!r}]['OPTIONS']['listen_database_alias']"
+
+
+def pooler_reason(config: dict[str, Any]) -> str | None:
+    """Name the setting that looks like a transaction pooler's, and its value, or None.
+
+    Not OPTIONS["pool"]: that is Django's own, and the listening connection is not from it.
+    """
+    host = config["HOST"] or config["OPTIONS"].get("host") or ""
+    port = config["PORT"] or config["OPTIONS"].get("port") or ""
+    if POOLER_NAMES.search(str(host).lower()):
+        return f"HOST is {host!r}"
+    if POOLER_PORTS & set(str(port).split(",")):
+        return f"PORT is {port!r}"
+    if config.get("DISABLE_SERVER_SIDE_CURSORS"):
+        return "DISABLE_SERVER_SIDE_CURSORS is True"
+    return None

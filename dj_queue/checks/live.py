@@ -14,6 +14,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.recorder import MigrationRecorder
 from django.db.models import Count
 
+from dj_queue.checks.connections import listening
 from dj_queue.checks.deployment import describe_stranger, installation
 from dj_queue.checks.routing import fault
 from dj_queue.engines import engine_for
@@ -117,10 +118,13 @@ def check_stranded_jobs(db: QueueDatabase) -> Found:
     """W101: unfinished jobs of backends that do not use this database any more."""
     if missing_tables(db.alias):
         return
+    # An alias to listen on is a queue database, reached another way.
+    same = {db.alias, *(route.alias for route, own in listening() if own == db.alias)}
+    at_home = [backend for alias in same for backend in backends_on(alias)]
     stranded: Counter[str] = Counter()
     for state in STATES:
         if state is not FinishedExecution:
-            rows = db.objects(state).exclude(backend__in=backends_on(db.alias))
+            rows = db.objects(state).exclude(backend__in=at_home)
             stranded.update(dict(rows.values_list("backend").annotate(Count("pk"))))
     for backend, count in sorted(stranded.items()):
         yield fault(

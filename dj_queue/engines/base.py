@@ -6,21 +6,34 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import groupby
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 from django.db import DatabaseError, models
+from django.db.models import Q
 
-from dj_queue.models import ClaimedExecution, Execution, Job, Pause, ReadyExecution
+from dj_queue.engines.notifications import Listening
+from dj_queue.engines.selectors import Turn, turns_of
+from dj_queue.models import (
+    ClaimedExecution,
+    Execution,
+    FinishedExecution,
+    Job,
+    Pause,
+    ReadyExecution,
+    ScheduledExecution,
+    State,
+    state_of,
+)
 from dj_queue.models.ids import new_id
 from dj_queue.routers import QueueDatabase
 
-State = TypeVar("State", bound=Execution)
-
-
 LOCK_NAME = "dj_queue_migrate"
 LOCK_SECONDS = 60
+
+
+Claim = tuple[UUID, UUID]
+"""A job and the token under which it is claimed."""
 
 
 @dataclass(frozen=True)
@@ -40,20 +53,18 @@ class ClaimEngine:
 
     oldest: tuple[int, ...] = ()
 
-    def store(
-        self, db: QueueDatabase, jobs: Sequence[Job], executions: Sequence[Execution]
-    ) -> None:
-        """Insert new jobs and their first state (ready or scheduled) atomically.
+    def store(self, db: QueueDatabase, ready: Sequence[Job], scheduled: Sequence[Job]) -> None:
+        """Insert new jobs of this backend in their first state, all or none, and wake workers.
 
         Opens a transaction, or joins the one that is open.
         """
         with db.atomic():
-            self.insert(db, [*jobs, *executions])
+            self.insert(db, new_rows(ready, scheduled))
 
     def insert(self, db: QueueDatabase, rows: Iterable[models.Model]) -> None:
         """Insert rows, one statement per table. Needs an open transaction."""
-        for model, group in groupby(sorted(rows, key=_table), key=type):
-            self._insert_into(db, model, list(group))
+        for model, group in by_table(rows):
+            db.objects(model).bulk_create(group)
 
     def claim(
         self,
@@ -69,20 +80,35 @@ class ClaimEngine:
         In claim order: selectors as given, then priority high to low, then id; each has its `job`
         loaded. Never from a paused queue. Opens a transaction of its own.
         """
-        token = new_id()
+        # An idle worker only reads, one statement and no transaction.
+        turns = self._turns(db, selectors)
+        if not turns:
+            return []
         with db.atomic():
-            ready: list[ReadyExecution] = []
-            for selector in distinct_selectors(selectors):
-                if len(ready) < limit:
-                    ready += self._take_ready(db, selector, limit - len(ready))
+            ready = self._take_ready(db, turns, limit)
             if not ready:
                 return []
-            claimed = [held(row, row.job_id, process_id, token, now) for row in ready]
+            token = new_id()
+            claimed = [held(row, process_id, token, now) for row in ready]
             self.insert(db, claimed)
-            jobs = db.objects(Job).in_bulk([row.job_id for row in ready])
+            jobs = {job.id: job for job in self._payloads(db, [row.job_id for row in ready])}
         for row in claimed:
             attach(row, jobs[row.job_id])
         return claimed
+
+    def finish(
+        self, db: QueueDatabase, rows: Sequence[FinishedExecution], tokens: Sequence[UUID]
+    ) -> set[Claim]:
+        """Move claims to finished: those whose token, one per row, still holds; return these.
+
+        Opens a transaction, or joins the one that is open.
+        """
+        with db.atomic(savepoint=False):
+            taken = self.take(db, ClaimedExecution, _ids(rows), tokens)
+            held = set(map(claim_of, taken))
+            by_claim = zip(rows, tokens, strict=True)
+            self.insert(db, [row for row, token in by_claim if (row.pk, token) in held])
+        return held
 
     def take(
         self,
@@ -102,6 +128,16 @@ class ClaimEngine:
             rows = [row for row in rows if (row.pk, row.claim_token) in holders]  # type: ignore[attr-defined]
         self._delete(db, state, [row.pk for row in rows])
         return rows
+
+    def wake(self, db: QueueDatabase, queues: Iterable[str]) -> None:
+        """Tell the backend's workers, wherever they are, that these queues have ready jobs.
+
+        Joins an open transaction, and is told when that commits. A vendor that cannot: nothing.
+        """
+
+    def listen(self, db: QueueDatabase) -> Listening | None:
+        """Open a connection that hears what is told; None where workers can only poll."""
+        return None
 
     def server(self, db: QueueDatabase) -> Server:
         """Ask the server for its name, version and isolation level."""
@@ -126,17 +162,32 @@ class ClaimEngine:
         """Tell whether a statement failed because a table does not exist."""
         return False
 
-    def _take_ready(self, db: QueueDatabase, selector: str, limit: int) -> list[ReadyExecution]:
-        skip = self._skips_locked(db)
-        rows = list(
-            db.objects(ReadyExecution)
-            .filter(backend=db.backend, **_matching(selector))
-            .exclude(queue_name__in=db.objects(Pause).values("queue_name"))
-            .order_by("-priority", "job_id")
-            .select_for_update(skip_locked=skip)[:limit]
-        )
-        self._delete(db, ReadyExecution, [row.pk for row in rows])
+    def _turns(self, db: QueueDatabase, selectors: Sequence[str]) -> list[Turn]:
+        """Look, without a lock, which queues have jobs for these selectors."""
+        names = db.objects(ReadyExecution).filter(backend=db.backend).values_list("queue_name")
+        paused = set(db.objects(Pause).values_list("queue_name", flat=True))
+        ready = {name: name in paused for (name,) in names.distinct()}
+        return turns_of(selectors, ready)
+
+    def _take_ready(
+        self, db: QueueDatabase, turns: Sequence[Turn], limit: int
+    ) -> list[ReadyExecution]:
+        """Delete up to `limit` rows, in claim order, of queues that are not paused by now."""
+        rows: list[ReadyExecution] = []
+        for turn in turns:
+            own = db.objects(ReadyExecution).filter(backend=db.backend)
+            own = own.exclude(queue_name__in=db.objects(Pause).values("queue_name"))
+            queues = Q() if turn.names is None else Q(queue_name__in=turn.names)
+            own = own.filter(queues).exclude(queue_name__in=turn.but)
+            locked = own.select_for_update(skip_locked=self._skips_locked(db))
+            rows += locked.order_by("-priority", "job_id")[: limit - len(rows)]
+            if len(rows) == limit:
+                break
+        self._delete(db, ReadyExecution, _ids(rows))
         return rows
+
+    def _payloads(self, db: QueueDatabase, ids: Sequence[UUID]) -> Iterable[Job]:
+        return db.objects(Job).filter(pk__in=ids)
 
     def _lock(self, db: QueueDatabase, state: type[State], ids: Sequence[UUID]) -> list[State]:
         own = db.objects(state).filter(pk__in=ids, backend=db.backend)
@@ -145,9 +196,6 @@ class ClaimEngine:
     def _skips_locked(self, db: QueueDatabase) -> bool:
         can = db.connection.features.has_select_for_update_skip_locked
         return can and db.options.use_skip_locked
-
-    def _insert_into(self, db: QueueDatabase, model: type[models.Model], rows: list[Any]) -> None:
-        db.objects(model).bulk_create(rows)
 
     def _delete(self, db: QueueDatabase, state: type[Execution], ids: Sequence[UUID]) -> None:
         # Not .delete(): with any signal receiver in the project that would load every row first.
@@ -160,24 +208,17 @@ def dotted(version: tuple[int, ...]) -> str:
     return ".".join(map(str, version))
 
 
-def distinct_selectors(selectors: Sequence[str]) -> tuple[str, ...]:
-    """Return selectors in order without repeats; what follows "*" can match nothing more."""
-    distinct = tuple(dict.fromkeys(selectors))
-    return distinct[: distinct.index("*") + 1] if "*" in distinct else distinct
+def held(
+    row: Job | Execution, process_id: UUID, token: UUID, now: datetime, **columns: Any
+) -> ClaimedExecution:
+    """Build the claim of a ready job."""
+    claim = {"process_id": process_id, "claim_token": token, "claimed_at": now}
+    return state_of(ClaimedExecution, row, **claim, **columns)
 
 
-def held(row: Any, job_id: UUID, process_id: UUID, token: UUID, now: datetime) -> ClaimedExecution:
-    """Build the claimed row of a job from a row with its backend, queue, priority and attempt."""
-    return ClaimedExecution(
-        job_id=job_id,
-        backend=row.backend,
-        queue_name=row.queue_name,
-        priority=row.priority,
-        attempt=row.attempt,
-        process_id=process_id,
-        claim_token=token,
-        claimed_at=now,
-    )
+def claim_of(row: ClaimedExecution) -> Claim:
+    """Return what a worker has to hold to finish the job."""
+    return row.job_id, row.claim_token
 
 
 def attach(claimed: ClaimedExecution, job: Job) -> None:
@@ -186,13 +227,20 @@ def attach(claimed: ClaimedExecution, job: Job) -> None:
     ClaimedExecution._meta.get_field("job").set_cached_value(claimed, job)
 
 
-def _table(row: models.Model) -> str:
-    return row._meta.db_table
+def new_rows(ready: Sequence[Job], scheduled: Sequence[Job]) -> list[models.Model]:
+    """Return the rows of new jobs: theirs and their first state's."""
+    states: list[Execution] = [state_of(ReadyExecution, job) for job in ready]
+    states += [state_of(ScheduledExecution, job, run_after=job.run_after) for job in scheduled]
+    return [*ready, *scheduled, *states]
 
 
-def _matching(selector: str) -> dict[str, str]:
-    if selector == "*":
-        return {}
-    if selector.endswith("*"):
-        return {"queue_name__startswith": selector[:-1]}
-    return {"queue_name": selector}
+def by_table(rows: Iterable[models.Model]) -> Iterator[tuple[type[models.Model], list[Any]]]:
+    """Put the rows of each table together, the tables always in the same order."""
+    tables: dict[type[models.Model], list[Any]] = {}
+    for row in rows:
+        tables.setdefault(type(row), []).append(row)
+    yield from sorted(tables.items(), key=lambda item: item[0]._meta.db_table)
+
+
+def _ids(rows: Iterable[Execution]) -> list[UUID]:
+    return [row.job_id for row in rows]

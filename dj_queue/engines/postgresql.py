@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -13,21 +12,30 @@ from django.db import DatabaseError
 
 from dj_queue.engines.base import (
     LOCK_NAME,
+    Claim,
     ClaimEngine,
     Server,
-    State,
     attach,
-    distinct_selectors,
     held,
 )
-from dj_queue.engines.sql import columns, prepared, table
+from dj_queue.engines.claim_statement import claim_statement
+from dj_queue.engines.notifications import (
+    CHANNEL,
+    Listening,
+    can_listen,
+    due,
+    listening_alias,
+    payload_for,
+)
+from dj_queue.engines.selectors import distinct_selectors
+from dj_queue.engines.sql import columns, marks, prepared_columns, table
 from dj_queue.models import (
     ClaimedExecution,
-    Execution,
+    FinishedExecution,
     Job,
-    Pause,
     ReadyExecution,
     ScheduledExecution,
+    State,
 )
 from dj_queue.models.ids import new_id
 from dj_queue.routers import QueueDatabase
@@ -35,6 +43,16 @@ from dj_queue.routers import QueueDatabase
 TRANSIENT = {"40001", "40P01", "55P03"}  # serialization, deadlock, lock not available
 UNDEFINED_TABLE = "42P01"
 
+# One job: no arrays to build and to plan. What was written counts in any case, read or not.
+STORE_ONE = f"""
+WITH job AS (
+    INSERT INTO {table(Job)} ({columns(Job)}) VALUES ({marks(len(Job._meta.concrete_fields))})
+), state AS (
+    INSERT INTO {{state}} ({{names}}) VALUES ({{values}})
+)
+SELECT pg_notify('{CHANNEL}', payload) FROM (SELECT %s::text) told(payload)
+WHERE payload IS NOT NULL
+"""
 STORE = f"""
 WITH input AS (
     SELECT * FROM unnest(%s::uuid[], %s::varchar[], %s::varchar[], %s::text[], %s::text[],
@@ -48,34 +66,42 @@ WITH input AS (
     INSERT INTO {table(ScheduledExecution)}
         (job_id, backend, queue_name, priority, attempt, run_after)
     SELECT id, %s, queue_name, priority, 1, run_after FROM input WHERE scheduled
+), ready AS (
+    INSERT INTO {table(ReadyExecution)} (job_id, backend, queue_name, priority, attempt)
+    SELECT id, %s, queue_name, priority, 1 FROM input WHERE NOT scheduled
 )
-INSERT INTO {table(ReadyExecution)} (job_id, backend, queue_name, priority, attempt)
-SELECT id, %s, queue_name, priority, 1 FROM input WHERE NOT scheduled
+SELECT pg_notify('{CHANNEL}', payload) FROM (SELECT %s::text) told(payload)
+WHERE payload IS NOT NULL
 """
 STORED = ("id", "queue_name", "task_path", "args", "kwargs", "priority", "run_after", "enqueued_at")
 
-# Each selector takes what the ones before it left of the limit; `skip` is SKIP LOCKED or nothing.
-PICK = f"""p{{turn}} AS MATERIALIZED (
-    SELECT {{turn}} AS turn, r.job_id FROM {table(ReadyExecution)} r
-    WHERE r.backend = %s AND {{matching}}
-    AND NOT EXISTS (SELECT 1 FROM {table(Pause)} p WHERE p.queue_name = r.queue_name)
-    ORDER BY r.priority DESC, r.job_id
-    LIMIT {{limit}} FOR UPDATE OF r {{skip}}
-)"""
-# ANY(ARRAY(…)) is evaluated first and found by primary key; IN (SELECT …) may become a hash join
-# over the whole table.
-CLAIM = f"""
-WITH {{picks}}, picked AS ({{union}}), taken AS (
-    DELETE FROM {table(ReadyExecution)} WHERE job_id = ANY(ARRAY(SELECT job_id FROM picked))
-    RETURNING job_id, backend, queue_name, priority, attempt
-), claimed AS (
-    INSERT INTO {table(ClaimedExecution)}
-        (job_id, backend, queue_name, priority, attempt, process_id, claim_token, claimed_at)
-    SELECT job_id, backend, queue_name, priority, attempt, %s, %s, %s FROM taken
+FINISH = f"""
+WITH outcome AS (
+    SELECT * FROM unnest(%s::uuid[], %s::uuid[], %s::timestamptz[], %s::timestamptz[], %s::text[])
+    AS outcome(job_id, claim_token, started_at, finished_at, return_value)
+), taken AS (
+    DELETE FROM {table(ClaimedExecution)} c USING outcome o
+    WHERE c.job_id = o.job_id AND c.claim_token = o.claim_token AND c.backend = %s
+    RETURNING c.job_id, c.backend, c.queue_name, c.priority, c.attempt, c.process_id,
+        o.claim_token, o.started_at, o.finished_at, o.return_value
+), finished AS (
+    INSERT INTO {table(FinishedExecution)} (job_id, backend, queue_name, priority, attempt,
+        worker_id, started_at, finished_at, return_value)
+    SELECT job_id, backend, queue_name, priority, attempt,
+        process_id, started_at, finished_at, return_value FROM taken
 )
-SELECT {columns(Job, "j.")}, taken.attempt FROM taken JOIN picked USING (job_id) JOIN {table(Job)} j
-ON j.id = taken.job_id ORDER BY picked.turn, taken.priority DESC, taken.job_id
+SELECT job_id, claim_token FROM taken
 """
+
+
+STATE = ("job_id", "backend", "queue_name", "priority", "attempt")
+STORE_ONE_READY = STORE_ONE.format(
+    state=table(ReadyExecution), names=", ".join(STATE), values=marks(5)
+)
+STORE_ONE_SCHEDULED = STORE_ONE.format(
+    state=table(ScheduledExecution), names=", ".join([*STATE, "run_after"]), values=marks(6)
+)
+FINISHED = ("job", "started_at", "finished_at", "return_value")
 
 
 class PostgreSQLEngine(ClaimEngine):
@@ -83,16 +109,19 @@ class PostgreSQLEngine(ClaimEngine):
 
     oldest = (14,)
 
-    def store(
-        self, db: QueueDatabase, jobs: Sequence[Job], executions: Sequence[Execution]
-    ) -> None:
-        scheduled = {row.job_id for row in executions if isinstance(row, ScheduledExecution)}
-        arrays: list[list[Any]] = [
-            [prepared(db, Job, name, getattr(job, name)) for job in jobs] for name in STORED
-        ]
-        waits = [job.id in scheduled for job in jobs]
+    def store(self, db: QueueDatabase, ready: Sequence[Job], scheduled: Sequence[Job]) -> None:
+        jobs, queues = [*ready, *scheduled], {job.queue_name for job in ready}
+        if len(jobs) == 1:
+            sql, params = self._store_one(db, jobs[0], bool(scheduled))
+            payload = due(db, queues)
+        else:
+            waits = [False] * len(ready) + [True] * len(scheduled)
+            backends = [db.backend] * 3
+            sql, params = STORE, [*prepared_columns(db, Job, jobs, STORED), waits, *backends]
+            # Never suppressed: it may commit long after what it would be a repeat of.
+            payload = payload_for(db, queues)
         with db.cursor() as cursor:
-            cursor.execute(STORE, [*arrays, waits, db.backend, db.backend, db.backend])
+            cursor.execute(sql, [*params, payload])
 
     def claim(
         self,
@@ -103,16 +132,24 @@ class PostgreSQLEngine(ClaimEngine):
         process_id: UUID,
         now: datetime,
     ) -> list[ClaimedExecution]:
+        sql, params = claim_statement(distinct_selectors(selectors), db.options.use_skip_locked)
         token = new_id()
-        sql, names = _claim_statement(distinct_selectors(selectors), db.options.use_skip_locked)
-        limits = {"limit": limit, "backend": db.backend}
-        params = [limits.get(kind, value) for kind, value in names]
-        rows = db.objects(Job).raw(sql, [*params, process_id, token, now])
+        claim = {"process_id": process_id, "token": token, "now": now}
+        jobs = db.objects(Job).raw(sql, {**params, **claim, "backend": db.backend, "limit": limit})
         claimed = []
-        for job in rows:
-            claimed.append(held(job, job.id, process_id, token, now))
+        for job in jobs:
+            attempt = job.attempt  # type: ignore[attr-defined] # beside the job's own columns
+            claimed.append(held(job, process_id, token, now, attempt=attempt))
             attach(claimed[-1], job)
         return claimed
+
+    def finish(
+        self, db: QueueDatabase, rows: Sequence[FinishedExecution], tokens: Sequence[UUID]
+    ) -> set[Claim]:
+        ids, *values = prepared_columns(db, FinishedExecution, rows, FINISHED)
+        with db.cursor() as cursor:
+            cursor.execute(FINISH, [ids, list(tokens), *values, db.backend])
+            return set(cursor.fetchall())
 
     def take(
         self,
@@ -133,6 +170,15 @@ class PostgreSQLEngine(ClaimEngine):
         sql += f" AND t.backend = %s RETURNING {columns(state, 't.')}"
         return list(db.objects(state).raw(sql, [*params, db.backend]))
 
+    def wake(self, db: QueueDatabase, queues: Iterable[str]) -> None:
+        payload = due(db, queues)
+        if payload is not None:
+            with db.cursor() as cursor:
+                cursor.execute("SELECT pg_notify(%s, %s)", [CHANNEL, payload])
+
+    def listen(self, db: QueueDatabase) -> Listening | None:
+        return Listening(listening_alias(db)) if can_listen(db) else None
+
     def server(self, db: QueueDatabase) -> Server:
         number = db.connection.pg_version  # type: ignore[attr-defined]
         with db.cursor() as cursor:
@@ -149,6 +195,13 @@ class PostgreSQLEngine(ClaimEngine):
             finally:
                 cursor.execute("SELECT pg_advisory_unlock(hashtext(%s))", [LOCK_NAME])
 
+    def _store_one(self, db: QueueDatabase, job: Job, is_scheduled: bool) -> tuple[str, list[Any]]:
+        values = [value for (value,) in prepared_columns(db, Job, [job])]
+        state = [job.id, db.backend, job.queue_name, job.priority, 1]
+        if is_scheduled:
+            return STORE_ONE_SCHEDULED, [*values, *state, job.run_after]
+        return STORE_ONE_READY, [*values, *state]
+
     def is_transient(self, error: DatabaseError) -> bool:
         return _sqlstate(error) in TRANSIENT
 
@@ -158,37 +211,3 @@ class PostgreSQLEngine(ClaimEngine):
 
 def _sqlstate(error: DatabaseError) -> str | None:
     return getattr(error.__cause__, "sqlstate", None)
-
-
-@lru_cache(maxsize=64)
-def _claim_statement(
-    selectors: tuple[str, ...], skip_locked: bool
-) -> tuple[str, list[tuple[str, str]]]:
-    """Return the statement and its parameters before the claim's: (kind, value) each."""
-    picks, params = [], []
-    earlier: list[tuple[str, list[str]]] = []
-    for turn, selector in enumerate(selectors):
-        matching, values = _matching(selector)
-        conditions = [matching, *(f"NOT {condition}" for condition, _ in earlier)]
-        left = "".join(f" - (SELECT count(*) FROM p{each})" for each in range(turn))
-        picks.append(
-            PICK.format(
-                turn=turn,
-                matching=" AND ".join(conditions),
-                limit=f"(SELECT %s::bigint{left})" if turn else "%s",
-                skip="SKIP LOCKED" if skip_locked else "",
-            )
-        )
-        values += [value for _, used in earlier for value in used]
-        params += [("backend", ""), *(("queue", value) for value in values), ("limit", "")]
-        earlier.append(_matching(selector))
-    union = " UNION ALL ".join(f"SELECT turn, job_id FROM p{i}" for i in range(len(selectors)))
-    return CLAIM.format(picks=", ".join(picks), union=union), params
-
-
-def _matching(selector: str) -> tuple[str, list[str]]:
-    if selector == "*":
-        return "TRUE", []
-    if selector.endswith("*"):
-        return "starts_with(r.queue_name, %s)", [selector[:-1]]
-    return "r.queue_name = %s", [selector]

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from django.db.models import Model
+from django.db.models import DateTimeField, Model, UUIDField
 
+from dj_queue.models.fields import JSONTextField
 from dj_queue.routers import QueueDatabase
+
+CONVERTED = (UUIDField, DateTimeField, JSONTextField)
+"""The columns whose Python value is not what every driver takes."""
 
 
 def table(model: type[Model]) -> str:
@@ -19,14 +24,35 @@ def columns(model: type[Model], prefix: str = "") -> str:
     return ", ".join(f"{prefix}{field.column}" for field in model._meta.concrete_fields)
 
 
-def prepared(db: QueueDatabase, model: type[Model], field: str, value: Any) -> Any:
-    """Return a Python value as the driver of `db` wants it for that field."""
-    return model._meta.get_field(field).get_db_prep_save(value, db.connection)  # type: ignore[union-attr]
+def marks(count: int) -> str:
+    """Return that many placeholders, separated by commas."""
+    return ", ".join(["%s"] * count)
 
 
-def row_of(db: QueueDatabase, row: Model) -> tuple[Any, ...]:
-    """Return a row's values in the order of `columns`, as the driver wants them."""
-    return tuple(
-        field.get_db_prep_save(getattr(row, field.attname), db.connection)
-        for field in row._meta.concrete_fields
-    )
+def prepared(db: QueueDatabase, model: type[Model], name: str, values: Iterable[Any]) -> list[Any]:
+    """Return Python values as the driver of `db` wants them for that field."""
+    return _prepared(model._meta.get_field(name), values, db.connection)
+
+
+def prepared_columns(
+    db: QueueDatabase, model: type[Model], rows: Sequence[Model], names: Iterable[str] = ()
+) -> list[list[Any]]:
+    """Return the rows' values as the driver wants them, a list per column.
+
+    In the order of `names`, or of `columns`.
+    """
+    fields: Sequence[Any] = model._meta.concrete_fields
+    if names:
+        fields = [model._meta.get_field(name) for name in names]
+    connection = db.connection
+    return [
+        _prepared(field, [getattr(row, field.attname) for row in rows], connection)
+        for field in fields
+    ]
+
+
+def _prepared(field: Any, values: Iterable[Any], connection: Any) -> list[Any]:
+    target = field.target_field if field.is_relation else field
+    if not isinstance(target, CONVERTED):
+        return list(values)
+    return [target.get_db_prep_save(value, connection) for value in values]

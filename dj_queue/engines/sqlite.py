@@ -4,25 +4,42 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from django.db import DatabaseError, models
 
-from dj_queue.engines.base import LOCK_NAME, ClaimEngine, Server, State
-from dj_queue.engines.sql import columns, prepared, row_of, table
-from dj_queue.models import ClaimedExecution, Pause, ReadyExecution
+from dj_queue.engines.base import LOCK_NAME, ClaimEngine, Server, by_table
+from dj_queue.engines.selectors import Turn, turns_of
+from dj_queue.engines.sql import columns, marks, prepared, prepared_columns, table
+from dj_queue.models import ClaimedExecution, Job, Pause, ReadyExecution, State
 from dj_queue.routers import QueueDatabase
 
-CLAIMABLE = f"""
-    SELECT job_id FROM {table(ReadyExecution)}
-    WHERE backend = %s AND {{matching}}
-    AND queue_name NOT IN (SELECT queue_name FROM {table(Pause)})
-    ORDER BY priority DESC, job_id LIMIT %s
+# The queues that have ready jobs, by one step through the index for each: DISTINCT reads every row.
+READY_QUEUES = f"""
+    WITH RECURSIVE queue(name) AS (
+        SELECT min(queue_name) FROM {table(ReadyExecution)} WHERE backend = %s
+        UNION ALL
+        SELECT (
+            SELECT min(queue_name) FROM {table(ReadyExecution)}
+            WHERE backend = %s AND queue_name > queue.name
+        ) FROM queue WHERE queue.name IS NOT NULL
+    )
+    SELECT name, EXISTS (SELECT 1 FROM {table(Pause)} WHERE queue_name = queue.name)
+    FROM queue WHERE name IS NOT NULL
 """
+CLAIMABLE = f"""
+    SELECT * FROM (
+        SELECT job_id, priority, {{place}} AS turn FROM {table(ReadyExecution)}
+        WHERE backend = %s AND {{matching}} ORDER BY priority DESC, job_id LIMIT %s
+    )
+"""
+ONE_QUEUE = f"""queue_name = %s
+        AND NOT EXISTS (SELECT 1 FROM {table(Pause)} WHERE queue_name = %s)"""
+ANY_QUEUE = f"queue_name NOT IN (SELECT queue_name FROM {table(Pause)})"
+MOST_ARMS = 400  # of one UNION ALL; SQLite takes 500
 
 
 class SQLiteEngine(ClaimEngine):
@@ -34,20 +51,6 @@ class SQLiteEngine(ClaimEngine):
 
     oldest = (3, 35)
 
-    def claim(
-        self,
-        db: QueueDatabase,
-        selectors: Sequence[str],
-        *,
-        limit: int,
-        process_id: UUID,
-        now: datetime,
-    ) -> list[ClaimedExecution]:
-        # An idle worker only reads: even a DELETE that finds nothing takes the one write lock.
-        if not self._is_any_claimable(db, selectors):
-            return []
-        return super().claim(db, selectors, limit=limit, process_id=process_id, now=now)
-
     def take(
         self,
         db: QueueDatabase,
@@ -55,7 +58,7 @@ class SQLiteEngine(ClaimEngine):
         ids: Sequence[UUID],
         tokens: Sequence[UUID] | None = None,
     ) -> list[State]:
-        held = [prepared(db, state, "job", each) for each in ids]
+        held = prepared(db, state, "job", ids)
         where = "job_id IN (SELECT value FROM json_each(%s))"
         if tokens is not None:
             where = (
@@ -63,11 +66,23 @@ class SQLiteEngine(ClaimEngine):
                 "(SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') "
                 "FROM json_each(%s))"
             )
-            prepare = [prepared(db, ClaimedExecution, "claim_token", each) for each in tokens]
-            held = list(zip(held, prepare, strict=True))
+            held = list(
+                zip(held, prepared(db, ClaimedExecution, "claim_token", tokens), strict=True)
+            )
         sql = f"DELETE FROM {table(state)} WHERE {where} AND backend = %s"
         params = [json.dumps(held), db.backend]
         return list(db.objects(state).raw(f"{sql} RETURNING {columns(state)}", params))
+
+    def insert(self, db: QueueDatabase, rows: Iterable[models.Model]) -> None:
+        # One prepared statement for any number of rows; VALUES lists end at a variable limit.
+        with db.cursor() as cursor:
+            for model, group in by_table(rows):
+                sql = (
+                    f"INSERT INTO {table(model)} ({columns(model)}) "
+                    f"VALUES ({marks(len(model._meta.concrete_fields))})"
+                )
+                values = zip(*prepared_columns(db, model, group), strict=True)
+                cursor.executemany(sql, list(values))
 
     def server(self, db: QueueDatabase) -> Server:
         with db.cursor() as cursor:
@@ -94,38 +109,50 @@ class SQLiteEngine(ClaimEngine):
     def is_missing_table(self, error: DatabaseError) -> bool:
         return "no such table" in str(error)
 
-    def _is_any_claimable(self, db: QueueDatabase, selectors: Sequence[str]) -> bool:
+    def _turns(self, db: QueueDatabase, selectors: Sequence[str]) -> list[Turn]:
         with db.cursor() as cursor:
-            for selector in selectors:
-                matching, params = _matching(selector)
-                sql = CLAIMABLE.format(matching=matching)
-                cursor.execute(sql, [db.backend, *params, 1])
-                if cursor.fetchone():
-                    return True
-        return False
+            cursor.execute(READY_QUEUES, [db.backend, db.backend])
+            ready = {name: bool(is_paused) for name, is_paused in cursor.fetchall()}
+        return turns_of(selectors, ready)
 
-    def _take_ready(self, db: QueueDatabase, selector: str, limit: int) -> list[ReadyExecution]:
-        matching, params = _matching(selector)
-        claimable = CLAIMABLE.format(matching=matching)
+    def _take_ready(
+        self, db: QueueDatabase, turns: Sequence[Turn], limit: int
+    ) -> list[ReadyExecution]:
+        arms: list[str] = []
+        params: list[Any] = []
+        for place, turn in enumerate(turns):
+            for matching, values in _ranges(turn):
+                arms.append(CLAIMABLE.format(place=place, matching=matching))
+                params += [db.backend, *values, limit]
         sql = (
-            f"DELETE FROM {table(ReadyExecution)} WHERE job_id IN ({claimable}) "
-            f"RETURNING {columns(ReadyExecution)}"
+            f"DELETE FROM {table(ReadyExecution)} WHERE job_id IN ("
+            f"SELECT job_id FROM ({_union(arms)}) ORDER BY turn, priority DESC, job_id LIMIT %s"
+            f") RETURNING {columns(ReadyExecution)}"
         )
-        rows = db.objects(ReadyExecution).raw(sql, [db.backend, *params, limit])
-        return sorted(rows, key=lambda row: (-row.priority, row.job_id))
+        rows = db.objects(ReadyExecution).raw(sql, [*params, limit])
+        places = {name: place for place, turn in enumerate(turns) for name in turn.names or ()}
+        last = len(turns)
+        return sorted(
+            rows, key=lambda row: (places.get(row.queue_name, last), -row.priority, row.job_id)
+        )
 
-    def _insert_into(self, db: QueueDatabase, model: type[models.Model], rows: list[Any]) -> None:
-        # One prepared statement for any number of rows; VALUES lists end at a variable limit.
-        marks = ", ".join(["%s"] * len(model._meta.concrete_fields))
-        sql = f"INSERT INTO {table(model)} ({columns(model)}) VALUES ({marks})"
-        with db.cursor() as cursor:
-            cursor.executemany(sql, [row_of(db, row) for row in rows])
+    def _payloads(self, db: QueueDatabase, ids: Sequence[UUID]) -> Iterable[Job]:
+        sql = (
+            f"SELECT {columns(Job)} FROM {table(Job)} WHERE id IN (SELECT value FROM json_each(%s))"
+        )
+        return db.objects(Job).raw(sql, [json.dumps(prepared(db, Job, "id", ids))])
 
 
-def _matching(selector: str) -> tuple[str, list[Any]]:
-    if selector == "*":
-        return "1 = 1", []
-    if selector.endswith("*"):
-        # Not LIKE: SQLite's ignores the case of ASCII letters.
-        return "substr(queue_name, 1, %s) = %s", [len(selector) - 1, selector[:-1]]
-    return "queue_name = %s", [selector]
+def _ranges(turn: Turn) -> list[tuple[str, tuple[str, ...]]]:
+    """Return what to read for a turn, each in claim order: condition and its parameters."""
+    if turn.names is not None:
+        return [(ONE_QUEUE, (name, name)) for name in turn.names]
+    others = f" AND queue_name NOT IN ({marks(len(turn.but))})" if turn.but else ""
+    return [(ANY_QUEUE + others, turn.but)]
+
+
+def _union(arms: Sequence[str]) -> str:
+    if len(arms) <= MOST_ARMS:
+        return " UNION ALL ".join(arms)
+    slices = (arms[start : start + MOST_ARMS] for start in range(0, len(arms), MOST_ARMS))
+    return _union([f"SELECT * FROM ({_union(each)})" for each in slices])

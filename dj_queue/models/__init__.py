@@ -9,6 +9,8 @@ from dj_queue.models.executions import (
     FinishedExecution,
     ReadyExecution,
     ScheduledExecution,
+    State,
+    state_of,
 )
 from dj_queue.models.installations import Installation
 from dj_queue.models.jobs import Attempt, Job
@@ -27,4 +29,6 @@ __all__ = [
     "Pause",
     "ReadyExecution",
     "ScheduledExecution",
+    "State",
+    "state_of",
 ]

@@ -6,13 +6,15 @@ written by `operations.transitions` and the claim alone, and an audit query in t
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from django.db import models
 
 from dj_queue.models.base import QueueModel
 from dj_queue.models.fields import JSONTextField, NameField
 from dj_queue.models.jobs import Job
+
+State = TypeVar("State", bound="Execution")
 
 
 class Execution(QueueModel):
@@ -106,3 +108,14 @@ STATES: tuple[type[Execution], ...] = (
     FailedExecution,
     FinishedExecution,
 )
+
+
+def state_of(kind: type[State], row: Job | Execution, **columns: Any) -> State:
+    """Build a state row for a new job, or for the job of a row of another state."""
+    if isinstance(row, Job):
+        job_id, attempt = row.id, 1
+    else:
+        job_id, attempt = row.job_id, row.attempt
+    attempt = columns.pop("attempt", attempt)
+    # By position, as the columns stand: half the time of names.
+    return kind(job_id, row.backend, row.queue_name, row.priority, attempt, **columns)

@@ -7,8 +7,8 @@ from datetime import datetime
 from uuid import UUID
 
 from dj_queue.engines import engine_for
-from dj_queue.models import ClaimedExecution, ReadyExecution
-from dj_queue.operations.transitions import in_transaction, move, retried, state_of
+from dj_queue.models import ClaimedExecution, ReadyExecution, state_of
+from dj_queue.operations.transitions import in_transaction, move, retried
 from dj_queue.routers import QueueDatabase
 
 

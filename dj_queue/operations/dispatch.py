@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from dj_queue.models import ReadyExecution, ScheduledExecution
-from dj_queue.operations.transitions import in_transaction, move, state_of
+from dj_queue.models import ReadyExecution, ScheduledExecution, state_of
+from dj_queue.operations.transitions import in_transaction, move
 from dj_queue.routers import QueueDatabase
 
 

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from dj_queue.engines import engine_for, naming_tables
-from dj_queue.models import Execution, Job, ReadyExecution, ScheduledExecution
-from dj_queue.operations.transitions import state_of
+from dj_queue.models import Job
 from dj_queue.routers import QueueDatabase
 
 
@@ -19,11 +18,7 @@ def enqueue(db: QueueDatabase, jobs: Sequence[Job], *, now: datetime) -> None:
     """
     if not jobs:
         return
+    scheduled = [job for job in jobs if job.run_after is not None and job.run_after > now]
+    later = {job.id for job in scheduled}
     with naming_tables(db):
-        engine_for(db).store(db, jobs, [_first_state(job, now) for job in jobs])
-
-
-def _first_state(job: Job, now: datetime) -> Execution:
-    if job.run_after is not None and job.run_after > now:
-        return state_of(ScheduledExecution, job, run_after=job.run_after)
-    return state_of(ReadyExecution, job)
+        engine_for(db).store(db, [job for job in jobs if job.id not in later], scheduled)

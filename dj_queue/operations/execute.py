@@ -11,7 +11,6 @@ from typing import Any
 from django.db import DatabaseError, InterfaceError
 
 from dj_queue.compat import (
-    Task,
     TaskContext,
     TaskError,
     TaskResult,
@@ -27,7 +26,6 @@ from dj_queue.results import (
     described_task,
     errors_of,
     running_result,
-    stored_task,
     text_of,
 )
 from dj_queue.routers import QueueDatabase
@@ -84,10 +82,9 @@ def execute(
     if claimed.attempt > 1:
         _recall(db, claimed, result)
     try:
-        task = stored_task(claimed.job)
         sender = type(task_backends[db.backend])
         task_started.send_robust(sender=sender, task_result=result)
-        value = _call(task, result)
+        value = _call(result)
     except BaseException as error:  # SystemExit and KeyboardInterrupt end the job, not the worker.
         return failed(claimed, result, error, started_at=started_at, ended_at=clock())
     ended_at = clock()
@@ -140,7 +137,8 @@ def _recall(db: QueueDatabase, claimed: ClaimedExecution, result: TaskResult) ->
         object.__setattr__(result, "started_at", earlier[0].started_at)
 
 
-def _call(task: Task, result: TaskResult) -> Any:
+def _call(result: TaskResult) -> Any:
+    task = result.task
     context: list[Any] = [TaskContext(task_result=result)] if task.takes_context else []
     for name, kind in (("args", list), ("kwargs", dict)):
         stored = getattr(result, name)

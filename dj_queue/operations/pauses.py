@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from dj_queue.engines import naming_tables
+from dj_queue.engines import engine_for, naming_tables
 from dj_queue.models import Pause
 from dj_queue.routers import QueueDatabase
+from dj_queue.routers.registry import backends_on
 
 
 def pause(db: QueueDatabase, queue_names: Sequence[str], *, now: datetime) -> None:
@@ -18,6 +19,9 @@ def pause(db: QueueDatabase, queue_names: Sequence[str], *, now: datetime) -> No
 
 
 def resume(db: QueueDatabase, queue_names: Sequence[str]) -> int:
-    """Let these queues be claimed from again; return how many were paused."""
-    with naming_tables(db):
-        return db.objects(Pause).filter(queue_name__in=queue_names).delete()[0]
+    """Let these queues be claimed from again, wake their workers; return how many were paused."""
+    with naming_tables(db), db.atomic():
+        resumed = db.objects(Pause).filter(queue_name__in=queue_names).delete()[0]
+        for backend in backends_on(db.alias) if resumed else ():
+            engine_for(db).wake(QueueDatabase(backend, db.alias), queue_names)
+    return resumed

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
-from dj_queue.models import FailedExecution, ReadyExecution
-from dj_queue.operations.transitions import in_transaction, move, state_of
+from dj_queue.models import FailedExecution, ReadyExecution, state_of
+from dj_queue.operations.transitions import in_transaction, move
 from dj_queue.routers import QueueDatabase
 
 

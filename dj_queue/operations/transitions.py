@@ -11,8 +11,7 @@ from uuid import UUID
 from django.db import OperationalError
 
 from dj_queue.engines import engine_for
-from dj_queue.engines.base import State
-from dj_queue.models import Attempt, Execution, Job
+from dj_queue.models import Attempt, Job, ReadyExecution, State
 from dj_queue.routers import QueueDatabase
 
 Result = TypeVar("Result")
@@ -31,24 +30,18 @@ def move(
     """Take jobs out of `source`, insert what each became, return the rows really taken.
 
     Who deletes the row owns the transition: jobs that somebody else moved first are left out.
-    `become` gives the rows to insert for one row taken: its new state, and what goes with it.
+    `become` gives the rows to insert for one row taken: its new state, and what goes with it. The
+    workers of queues that have a new ready job are woken.
     With `tokens`, one per id, a claim is only taken by its holder. Needs an open transaction.
     """
     engine = engine_for(db)
     taken = engine.take(db, source, ids, tokens)
-    engine.insert(db, [new for row in taken for new in become(row)])
+    rows = [new for row in taken for new in become(row)]
+    engine.insert(db, rows)
+    ready = {row.queue_name for row in rows if isinstance(row, ReadyExecution)}
+    if ready:
+        engine.wake(db, ready)
     return taken
-
-
-def state_of(kind: type[State], row: Execution | Any, **columns: Any) -> State:
-    """Build a state row for the job of `row`, which may be a Job or a row of another state."""
-    return kind(
-        job_id=row.job_id if isinstance(row, Execution) else row.id,
-        backend=row.backend,
-        queue_name=row.queue_name,
-        priority=row.priority,
-        **{"attempt": getattr(row, "attempt", 1), **columns},
-    )
 
 
 def delete_jobs(db: QueueDatabase, ids: Sequence[UUID]) -> None:

@@ -60,9 +60,9 @@ class QueueDatabase:
         """Return all rows of `model` on this database, whatever context is active."""
         return model._base_manager.using(self.alias)
 
-    def atomic(self) -> AbstractContextManager[Any]:
-        """Open a transaction, or a savepoint inside one, on this database."""
-        return transaction.atomic(using=self.alias)
+    def atomic(self, *, savepoint: bool = True) -> AbstractContextManager[Any]:
+        """Open a transaction on this database; inside one, a savepoint if that is wanted."""
+        return transaction.atomic(using=self.alias, savepoint=savepoint)
 
     def on_commit(self, function: Callable[[], Any]) -> None:
         """Call `function` after this database's transaction, or at once outside one."""

@@ -13,12 +13,14 @@ from dj_queue.models.ids import new_id
 from dj_queue.routers import queue_database
 from dj_queue.runtime.dispatcher import Dispatcher
 from dj_queue.runtime.finisher import Finisher
+from dj_queue.runtime.listener import listeners_for
 from dj_queue.runtime.poller import Poller
 from dj_queue.runtime.worker import Worker
 
 SIGNAL_SECONDS = 0.05
 RECORD_SECONDS = 5.0
 """How long outcomes may take to be recorded after the last job has ended."""
+LISTENER_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -58,13 +60,14 @@ class Supervisor:
             self.dispatchers.append(Dispatcher(db))
             for options in db.options.workers:
                 self.workers.append(Worker(db, options, self.process_id, finisher))
+        self.listeners = listeners_for(self.workers)
         self.shutdown_timeout = max(
             (queue_database(name).options.shutdown_timeout for name in backends), default=0.0
         )
 
     def start(self) -> None:
         """Start every thread; returns at once."""
-        for thread in (*self.finishers, *self.dispatchers, *self.workers):
+        for thread in (*self.finishers, *self.dispatchers, *self.workers, *self.listeners):
             thread.start()
         for worker in self.workers:
             log(
@@ -95,6 +98,8 @@ class Supervisor:
         deadline = time.monotonic() + self.shutdown_timeout
         for poller in pollers:
             poller.stop()
+        for listener in self.listeners:
+            listener.stop()
         while self._is_draining(pollers) and time.monotonic() < deadline and self._signals < 2:
             time.sleep(0.01)
         abandoned = sum(worker.close() for worker in self.workers)
@@ -104,6 +109,9 @@ class Supervisor:
         for thread in (*self.finishers, *pollers):
             # Each ends by itself soon after, unless it hangs in the database.
             thread.join(max(0.0, deadline + 1 - time.monotonic()))
+        for listener in self.listeners:
+            # One that hangs in a connect holds nothing, and is left behind.
+            listener.join(LISTENER_SECONDS)
         for worker in self.workers:
             log(
                 "worker_stopped",

@@ -8,10 +8,10 @@ from django.db import DatabaseError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from dj_queue.checks import STATIC
-from dj_queue.models import FailedExecution, ReadyExecution
+from dj_queue.models import FailedExecution, ReadyExecution, state_of
 from dj_queue.observability import route_map
 from dj_queue.observability.route_map import draw_map
-from dj_queue.operations.transitions import in_transaction, move, state_of
+from dj_queue.operations.transitions import in_transaction, move
 from dj_queue.routers import queue_database
 from tests.jobs import EVERY, NOW, store
 

@@ -12,13 +12,14 @@ from dj_queue.models import (
     FailedExecution,
     FinishedExecution,
     ReadyExecution,
+    state_of,
 )
 from dj_queue.models.ids import new_id
 from dj_queue.operations.claim import claim
 from dj_queue.operations.execute import abandoned, execute
 from dj_queue.operations.finish import finish
 from dj_queue.operations.retry import retry
-from dj_queue.operations.transitions import in_transaction, move, state_of
+from dj_queue.operations.transitions import in_transaction, move
 from tests.jobs import EVERY, LATER, ME, NOW, states, store
 
 pytestmark = pytest.mark.django_db(**EVERY)

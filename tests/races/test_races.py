@@ -7,7 +7,7 @@ import pytest
 from django.db import OperationalError
 
 from dj_queue.engines import engine_for
-from dj_queue.models import ClaimedExecution, ReadyExecution
+from dj_queue.models import ClaimedExecution, ReadyExecution, state_of
 from dj_queue.models.ids import new_id
 from dj_queue.operations.claim import claim
 from dj_queue.operations.dispatch import dispatch_due
@@ -15,7 +15,7 @@ from dj_queue.operations.enqueue import enqueue
 from dj_queue.operations.execute import execute
 from dj_queue.operations.finish import finish
 from dj_queue.operations.retry import retry
-from dj_queue.operations.transitions import in_transaction, move, state_of
+from dj_queue.operations.transitions import in_transaction, move
 from tests.jobs import EVERY, ME, NOW, build, counts, ids, states, store
 from tests.races.together import together
 
