@@ -17,7 +17,7 @@ def dispatch_due(db: QueueDatabase, *, now: datetime, limit: int) -> int:
     due = list(
         db.objects(ScheduledExecution)
         .filter(backend=db.backend, run_after__lte=now)
-        .order_by("run_after", "job_id")
+        .order_by("run_after")
         .values_list("job_id", flat=True)[:limit]
     )
     if not due:
