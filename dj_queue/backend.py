@@ -21,6 +21,7 @@ from dj_queue.compat import (
 from dj_queue.conf import PATH_LENGTH, QUEUE_NAME, is_queue_name
 from dj_queue.models import Job
 from dj_queue.models.fields import normalize_json
+from dj_queue.models.ids import new_id
 from dj_queue.operations.enqueue import enqueue
 from dj_queue.results import enqueued_result, load_result
 from dj_queue.routers import QueueDatabase, queue_database
@@ -63,6 +64,7 @@ class DjQueueBackend(BaseTaskBackend):
     def enqueue(self, task: Task, args: Sequence[Any], kwargs: dict[str, Any]) -> TaskResult:
         """Store one job and return its result; see enqueue_all."""
         now = timezone.now()
+        self.validate_task(task)
         return self._store([task], [self._job(task, args, kwargs, now)], now)[0]
 
     def enqueue_all(self, calls: Iterable[Call]) -> list[TaskResult]:
@@ -72,13 +74,12 @@ class DjQueueBackend(BaseTaskBackend):
         or NotSerializable before anything is stored.
         """
         calls, now, jobs = list(calls), timezone.now(), []
+        valid: dict[int, Task] = {}  # by id: a Task has no hash, and here each stays alive
         for index, (task, args, kwargs) in enumerate(calls):
             path = f"calls[{index}]: "
-            if task.backend != self.alias:
-                raise InvalidTask(
-                    f"{path}expected a task of backend {self.alias!r}, got one of "
-                    f"{task.backend!r}: use task.using(backend={self.alias!r})"
-                )
+            if id(task) not in valid:
+                self._validate(task, path)
+                valid[id(task)] = task
             jobs.append(self._job(task, args, kwargs, now, path))
         return self._store([task for task, _, _ in calls], jobs, now)
 
@@ -118,14 +119,23 @@ class DjQueueBackend(BaseTaskBackend):
     def _job(
         self, task: Task, args: Sequence[Any], kwargs: dict[str, Any], now: datetime, path: str = ""
     ) -> Job:
-        self.validate_task(task)
+        # By position, as the columns stand: half the time of names.
         return Job(
-            backend=self.alias,
-            queue_name=task.queue_name,
-            task_path=task.module_path,
-            args=normalize_json(list(args), f"{path}args"),
-            kwargs=normalize_json(dict(kwargs), f"{path}kwargs"),
-            priority=task.priority,
-            run_after=task.run_after,
-            enqueued_at=now,
+            new_id(),
+            self.alias,
+            task.queue_name,
+            task.module_path,
+            normalize_json(list(args), f"{path}args"),
+            normalize_json(dict(kwargs), f"{path}kwargs"),
+            task.priority,
+            task.run_after,
+            now,
         )
+
+    def _validate(self, task: Task, path: str) -> None:
+        if task.backend != self.alias:
+            raise InvalidTask(
+                f"{path}expected a task of backend {self.alias!r}, got one of "
+                f"{task.backend!r}: use task.using(backend={self.alias!r})"
+            )
+        self.validate_task(task)

@@ -9,8 +9,8 @@ from typing import Any
 from dj_queue.engines.sql import columns, table
 from dj_queue.models import ClaimedExecution, Job, Pause, ReadyExecution
 
-# A statement whose estimate passes jit_above_cost (100,000) is compiled first: 300 ms for a claim of
-# one. So each pick has two limits, what earlier picks left and within that the whole one: of a
+# A statement whose estimate passes jit_above_cost (100,000) is compiled first: 300 ms for a claim
+# of one. So each pick has two limits, what earlier picks left and within that the whole one: of a
 # limit that is not constant the planner expects a tenth of the table. And queues come as an array,
 # of which it expects ten, not a hundred.
 

@@ -28,13 +28,12 @@ from dj_queue.engines.notifications import (
     payload_for,
 )
 from dj_queue.engines.selectors import distinct_selectors
-from dj_queue.engines.sql import columns, marks, prepared_columns, table
+from dj_queue.engines.sql import columns, prepared_columns, table
+from dj_queue.engines.store_statement import store_many, store_one
 from dj_queue.models import (
     ClaimedExecution,
     FinishedExecution,
     Job,
-    ReadyExecution,
-    ScheduledExecution,
     State,
 )
 from dj_queue.models.ids import new_id
@@ -42,38 +41,6 @@ from dj_queue.routers import QueueDatabase
 
 TRANSIENT = {"40001", "40P01", "55P03"}  # serialization, deadlock, lock not available
 UNDEFINED_TABLE = "42P01"
-
-# One job: no arrays to build and to plan. What was written counts in any case, read or not.
-STORE_ONE = f"""
-WITH job AS (
-    INSERT INTO {table(Job)} ({columns(Job)}) VALUES ({marks(len(Job._meta.concrete_fields))})
-), state AS (
-    INSERT INTO {{state}} ({{names}}) VALUES ({{values}})
-)
-SELECT pg_notify('{CHANNEL}', payload) FROM (SELECT %s::text) told(payload)
-WHERE payload IS NOT NULL
-"""
-STORE = f"""
-WITH input AS (
-    SELECT * FROM unnest(%s::uuid[], %s::varchar[], %s::varchar[], %s::text[], %s::text[],
-        %s::smallint[], %s::timestamptz[], %s::timestamptz[], %s::boolean[])
-    AS input(id, queue_name, task_path, args, kwargs, priority, run_after, enqueued_at, scheduled)
-), job AS (
-    INSERT INTO {table(Job)}
-        (id, backend, queue_name, task_path, args, kwargs, priority, run_after, enqueued_at)
-    SELECT id, %s, queue_name, task_path, args, kwargs, priority, run_after, enqueued_at FROM input
-), scheduled AS (
-    INSERT INTO {table(ScheduledExecution)}
-        (job_id, backend, queue_name, priority, attempt, run_after)
-    SELECT id, %s, queue_name, priority, 1, run_after FROM input WHERE scheduled
-), ready AS (
-    INSERT INTO {table(ReadyExecution)} (job_id, backend, queue_name, priority, attempt)
-    SELECT id, %s, queue_name, priority, 1 FROM input WHERE NOT scheduled
-)
-SELECT pg_notify('{CHANNEL}', payload) FROM (SELECT %s::text) told(payload)
-WHERE payload IS NOT NULL
-"""
-STORED = ("id", "queue_name", "task_path", "args", "kwargs", "priority", "run_after", "enqueued_at")
 
 FINISH = f"""
 WITH outcome AS (
@@ -94,13 +61,6 @@ SELECT job_id, claim_token FROM taken
 """
 
 
-STATE = ("job_id", "backend", "queue_name", "priority", "attempt")
-STORE_ONE_READY = STORE_ONE.format(
-    state=table(ReadyExecution), names=", ".join(STATE), values=marks(5)
-)
-STORE_ONE_SCHEDULED = STORE_ONE.format(
-    state=table(ScheduledExecution), names=", ".join([*STATE, "run_after"]), values=marks(6)
-)
 FINISHED = ("job", "started_at", "finished_at", "return_value")
 
 
@@ -110,18 +70,15 @@ class PostgreSQLEngine(ClaimEngine):
     oldest = (14,)
 
     def store(self, db: QueueDatabase, ready: Sequence[Job], scheduled: Sequence[Job]) -> None:
-        jobs, queues = [*ready, *scheduled], {job.queue_name for job in ready}
-        if len(jobs) == 1:
-            sql, params = self._store_one(db, jobs[0], bool(scheduled))
-            payload = due(db, queues)
+        queues = {job.queue_name for job in ready}
+        if len(ready) + len(scheduled) == 1:
+            [job] = ready or scheduled
+            sql, params = store_one(job, bool(scheduled), due(db, queues))
         else:
-            waits = [False] * len(ready) + [True] * len(scheduled)
-            backends = [db.backend] * 3
-            sql, params = STORE, [*prepared_columns(db, Job, jobs, STORED), waits, *backends]
             # Never suppressed: it may commit long after what it would be a repeat of.
-            payload = payload_for(db, queues)
-        with db.cursor() as cursor:
-            cursor.execute(sql, [*params, payload])
+            sql, params = store_many(ready, scheduled, payload_for(db, queues))
+        with _preparing_cursor(db) as cursor:
+            cursor.execute(sql, params)
 
     def claim(
         self,
@@ -197,18 +154,31 @@ class PostgreSQLEngine(ClaimEngine):
             finally:
                 cursor.execute("SELECT pg_advisory_unlock(hashtext(%s))", [LOCK_NAME])
 
-    def _store_one(self, db: QueueDatabase, job: Job, is_scheduled: bool) -> tuple[str, list[Any]]:
-        values = [value for (value,) in prepared_columns(db, Job, [job])]
-        state = [job.id, db.backend, job.queue_name, job.priority, 1]
-        if is_scheduled:
-            return STORE_ONE_SCHEDULED, [*values, *state, job.run_after]
-        return STORE_ONE_READY, [*values, *state]
-
     def is_transient(self, error: DatabaseError) -> bool:
         return _sqlstate(error) in TRANSIENT
 
     def is_missing_table(self, error: DatabaseError) -> bool:
         return _sqlstate(error) == UNDEFINED_TABLE
+
+
+@contextmanager
+def _preparing_cursor(db: QueueDatabase) -> Iterator[Any]:
+    """Give a cursor whose statement is planned once per connection, where the user says so.
+
+    That is `prepare_threshold` in the OPTIONS of the database: Django's default is None, for behind
+    a transaction pooler a prepared statement may be missing, or be another. Django's own cursor
+    takes no notice of it, because it puts values into the text.
+    """
+    connection = db.connection
+    connection.ensure_connection()
+    driver = connection.connection
+    if getattr(driver, "prepare_threshold", None) is None:
+        with connection.cursor() as cursor:
+            yield cursor
+        return
+    make = connection.make_debug_cursor if connection.queries_logged else connection.make_cursor
+    with make(connection.Database.Cursor(driver)) as cursor:  # type: ignore[attr-defined]
+        yield cursor
 
 
 def _sqlstate(error: DatabaseError) -> str | None:

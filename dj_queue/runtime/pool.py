@@ -52,7 +52,7 @@ class Pool:
 
     @property
     def ended_count(self) -> int:
-        """How many jobs that were put in are not held any more."""
+        """How many jobs were run to their end; those taken back do not count."""
         return self._put_count - len(self._held)
 
     def put(self, rows: Sequence[ClaimedExecution]) -> bool:
@@ -72,12 +72,15 @@ class Pool:
     def take_back(self, count: int) -> list[ClaimedExecution]:
         """Return up to `count` jobs that have not started and now will not, the last ones."""
         with self._lock:
+            if self._is_closed:
+                return []  # What is left in the queue tells the threads to end.
             waiting = self._take_waiting()
             kept = max(0, len(waiting) - count)
             for row in waiting[:kept]:
                 self._waiting.put(row)
             for row in waiting[kept:]:
                 del self._held[claim_of(row)]
+            self._put_count -= len(waiting) - kept
         return waiting[kept:]
 
     def close(self) -> list[ClaimedExecution]:

@@ -1,0 +1,89 @@
+"""Statements as psycopg sends them when values are not put into the text, and when it prepares."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from dj_queue.models import FinishedExecution
+from dj_queue.operations.claim import claim
+from dj_queue.operations.enqueue import enqueue
+from dj_queue.operations.execute import execute
+from dj_queue.operations.finish import finish
+from dj_queue.operations.pauses import pause
+from dj_queue.routers import QueueDatabase
+from tests.jobs import EVERY, LATER, ME, NOW, build, counts, store
+from tests.shop import tasks
+
+pytestmark = pytest.mark.django_db(transaction=True, **EVERY)
+
+OPTIONS = [
+    {"server_side_binding": True},
+    {"server_side_binding": True, "prepare_threshold": 0},
+    {"prepare_threshold": 0},
+]
+
+
+@pytest.fixture
+def needs_psycopg(db: QueueDatabase) -> None:
+    if db.connection.settings_dict["ENGINE"] != "django.db.backends.postgresql":
+        pytest.skip("needs psycopg: this driver binds in one way only")
+
+
+@pytest.fixture(params=OPTIONS, ids=str)
+def bound(db: QueueDatabase, needs_psycopg: None, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Connect anew with other OPTIONS."""
+    before = db.connection.settings_dict["OPTIONS"]
+    db.connection.close()
+    db.connection.settings_dict["OPTIONS"] = {**before, **request.param}
+    yield
+    db.connection.close()
+    db.connection.settings_dict["OPTIONS"] = before
+
+
+@pytest.mark.usefixtures("bound")
+def test_jobs_go_their_way_whatever_binds_the_values(db):
+    pause(db, ["paused"], now=NOW)
+    for number in range(10):  # A prepared statement gets a generic plan after the fifth.
+        tasks.echo.using(backend=db.backend, queue_name="x1").enqueue(number)
+        tasks.echo.using(backend=db.backend, queue_name="y").enqueue(number)
+    store(db, run_after=LATER)
+    store(db, count=3, queue_name="paused")
+    store(db, count=2, queue_name="a", task_path="tests.shop.tasks.echo", args=[{"ü": None}])
+
+    for selectors in (["a", "none"], ["x*", "y"], ["*"]) * 4:
+        rows = claim(db, selectors, limit=2, process_id=ME, now=NOW)
+        outcomes = [execute(db, row, clock=lambda: NOW) for row in rows]
+        assert finish(db, outcomes) == outcomes
+
+    assert db.objects(FinishedExecution).filter(queue_name="a").count() == 2
+    assert counts(db) == {"ready": 3 + 4, "scheduled": 1, "finished": 18}
+
+
+def test_an_enqueue_is_prepared_where_the_options_say_so(db, needs_psycopg):
+    task = tasks.add.using(backend=db.backend)
+    prepared = {}
+
+    for threshold in (None, 0):
+        db.connection.close()
+        db.connection.settings_dict["OPTIONS"]["prepare_threshold"] = threshold
+        task.enqueue(1, 2)
+        with db.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM pg_prepared_statements")
+            prepared[threshold] = cursor.fetchone()[0]
+
+    db.connection.close()
+    del db.connection.settings_dict["OPTIONS"]["prepare_threshold"]
+    assert prepared == {None: 0, 0: 1}
+
+
+@pytest.mark.usefixtures("bound")
+def test_a_bulk_of_unlike_jobs_is_stored_as_it_is(db):
+    jobs = [
+        build(db, queue_name=f"q{n % 2}", priority=n, kwargs={"n": n}, run_after=LATER)
+        for n in range(3)
+    ]
+    jobs += [build(db, args=[]), build(db, task_path="tests.shop.tasks.echo")]
+
+    enqueue(db, jobs, now=NOW)
+
+    assert counts(db) == {"ready": 2, "scheduled": 3}
