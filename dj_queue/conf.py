@@ -15,7 +15,7 @@ NAME_LENGTH = 64
 PATH_LENGTH = 255
 """Longest path of a task, in characters."""
 
-QUEUE_NAME = f"1 to {NAME_LENGTH} characters, without space around them or '*' at the end"
+QUEUE_NAME = f"1 to {NAME_LENGTH} characters, without NUL, space around them or '*' at the end"
 """What a queue may be called, in words."""
 
 Parser = Callable[[Any, str], Any]
@@ -29,6 +29,7 @@ def is_queue_name(name: object) -> bool:
         and 0 < len(name) <= NAME_LENGTH
         and name == name.strip()
         and not name.endswith("*")
+        and "\x00" not in name  # PostgreSQL cannot keep it
     )
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from django.db.models import DateTimeField, Model, UUIDField
 
 from dj_queue.models.fields import JSONTextField
 from dj_queue.routers import QueueDatabase
+
+Row = TypeVar("Row", bound=Model)
 
 CONVERTED = (UUIDField, DateTimeField, JSONTextField)
 """The columns whose Python value is not what every driver takes."""
@@ -49,6 +51,16 @@ def prepared_columns(
         _prepared(field, [getattr(row, field.attname) for row in rows], connection)
         for field in fields
     ]
+
+
+def rows_of(db: QueueDatabase, model: type[Row], values: Iterable[Sequence[Any]]) -> Iterator[Row]:
+    """Make rows of what the driver of `db` gave, in the order of `columns`."""
+    fields = model._meta.concrete_fields
+    names = [field.attname for field in fields]
+    compiler = db.objects(model).query.get_compiler(db.alias)
+    converters = compiler.get_converters([field.get_col(table(model)) for field in fields])
+    for row in compiler.apply_converters(values, converters):
+        yield model.from_db(db.alias, names, row)
 
 
 def _prepared(field: Any, values: Iterable[Any], connection: Any) -> list[Any]:

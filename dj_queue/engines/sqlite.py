@@ -6,15 +6,32 @@ import fcntl
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from django.db import DatabaseError, models
 
-from dj_queue.engines.base import LOCK_NAME, ClaimEngine, Server, by_table
+from dj_queue.engines.base import (
+    LOCK_NAME,
+    Claim,
+    ClaimEngine,
+    Server,
+    attach,
+    by_table,
+    held,
+)
 from dj_queue.engines.selectors import Turn, turns_of
-from dj_queue.engines.sql import columns, marks, prepared, prepared_columns, table
-from dj_queue.models import ClaimedExecution, Job, Pause, ReadyExecution, State
+from dj_queue.engines.sql import columns, marks, prepared, prepared_columns, rows_of, table
+from dj_queue.models import (
+    ClaimedExecution,
+    FinishedExecution,
+    Job,
+    Pause,
+    ReadyExecution,
+    State,
+)
+from dj_queue.models.ids import new_id
 from dj_queue.routers import QueueDatabase
 
 # The queues that have ready jobs, by one step through the index for each: DISTINCT reads every row.
@@ -39,6 +56,39 @@ CLAIMABLE = f"""
 ONE_QUEUE = f"""queue_name = %s
         AND NOT EXISTS (SELECT 1 FROM {table(Pause)} WHERE queue_name = %s)"""
 ANY_QUEUE = f"queue_name NOT IN (SELECT queue_name FROM {table(Pause)})"
+# Not paused by now either: the looks before the transaction may be out of date.
+CLAIM = f"""
+    INSERT INTO {table(ClaimedExecution)} (job_id, backend, queue_name, priority, attempt,
+        process_id, claim_token, claimed_at)
+    SELECT job_id, backend, queue_name, priority, attempt, %s, %s, %s
+    FROM {table(ReadyExecution)} WHERE job_id IN ({{picked}})
+"""
+CLAIMED = f"""
+    SELECT ready.attempt, {columns(Job, "job.")} FROM {table(ReadyExecution)} ready
+    CROSS JOIN {table(Job)} job ON job.id = ready.job_id WHERE ready.job_id IN ({{picked}})
+"""
+OUTCOMES = """
+    SELECT json_extract(value, '$[0]') AS job_id, json_extract(value, '$[1]') AS claim_token,
+        json_extract(value, '$[2]') AS started_at, json_extract(value, '$[3]') AS finished_at,
+        json_extract(value, '$[4]') AS return_value
+    FROM json_each(%s)
+"""
+STILL_HELD = f"""
+    FROM ({OUTCOMES}) outcome CROSS JOIN {table(ClaimedExecution)} claimed
+    ON claimed.job_id = outcome.job_id AND claimed.claim_token = outcome.claim_token
+    WHERE claimed.backend = %s
+"""
+FINISH = f"""
+    INSERT INTO {table(FinishedExecution)} (job_id, backend, queue_name, priority, attempt,
+        worker_id, started_at, finished_at, return_value)
+    SELECT claimed.job_id, claimed.backend, claimed.queue_name, claimed.priority, claimed.attempt,
+        claimed.process_id, outcome.started_at, outcome.finished_at, outcome.return_value
+    {STILL_HELD}
+"""
+FINISHED = ("job", "started_at", "finished_at", "return_value")
+LET_GO = f"""
+    DELETE FROM {table(ClaimedExecution)} WHERE job_id IN (SELECT claimed.job_id {STILL_HELD})
+"""
 MOST_ARMS = 400  # of one UNION ALL; SQLite takes 500
 
 
@@ -50,6 +100,60 @@ class SQLiteEngine(ClaimEngine):
     """
 
     oldest = (3, 35)
+
+    def claim(
+        self,
+        db: QueueDatabase,
+        selectors: Sequence[str],
+        *,
+        limit: int,
+        process_id: UUID,
+        now: datetime,
+    ) -> list[ClaimedExecution]:
+        turns = self._turns(db, selectors)
+        if not turns:
+            return []
+        token = new_id()
+        mine = prepared(db, ClaimedExecution, "claim_token", [process_id, token])
+        claim = [*mine, *prepared(db, ClaimedExecution, "claimed_at", [now])]
+        picked, params = _picked(turns, db.backend, limit)
+        # Everybody else waits for the lock meanwhile: what is read becomes rows only after it.
+        with db.atomic(), db.cursor() as cursor:
+            cursor.execute(CLAIM.format(picked=picked), [*claim, *params])
+            # The same jobs each time: nobody else writes in between.
+            cursor.execute(CLAIMED.format(picked=picked), params)
+            found = cursor.fetchall()
+            cursor.execute(
+                f"DELETE FROM {table(ReadyExecution)} WHERE job_id IN ({picked})", params
+            )
+        claimed = []
+        jobs = rows_of(db, Job, [values for _, *values in found])
+        for job, (attempt, *_) in zip(jobs, found, strict=True):
+            claimed.append(held(job, process_id, token, now, attempt=attempt))
+            attach(claimed[-1], job)
+        places = {name: place for place, turn in enumerate(turns) for name in turn.names or ()}
+        last = len(turns)
+        return sorted(
+            claimed, key=lambda row: (places.get(row.queue_name, last), -row.priority, row.job_id)
+        )
+
+    def finish(
+        self, db: QueueDatabase, rows: Sequence[FinishedExecution], tokens: Sequence[UUID]
+    ) -> set[Claim]:
+        values = prepared_columns(db, FinishedExecution, rows, FINISHED)
+        held_by = prepared(db, ClaimedExecution, "claim_token", tokens)
+        outcomes = json.dumps(list(zip(values[0], held_by, *values[1:], strict=True)))
+        claims = {(row.pk, token) for row, token in zip(rows, tokens, strict=True)}
+        with db.atomic(savepoint=False), db.cursor() as cursor:
+            cursor.execute(FINISH, [outcomes, db.backend])
+            if cursor.rowcount < len(rows):  # Some were lost: rarely, so it is asked only then.
+                cursor.execute(
+                    f"SELECT claimed.job_id, claimed.claim_token {STILL_HELD}",
+                    [outcomes, db.backend],
+                )
+                claims = {(UUID(job), UUID(token)) for job, token in cursor.fetchall()}
+            cursor.execute(LET_GO, [outcomes, db.backend])
+        return claims
 
     def take(
         self,
@@ -75,15 +179,18 @@ class SQLiteEngine(ClaimEngine):
         return list(db.objects(state).raw(f"{sql} RETURNING {columns(state)}", params))
 
     def insert(self, db: QueueDatabase, rows: Iterable[models.Model]) -> None:
-        # One prepared statement for any number of rows; VALUES lists end at a variable limit.
         with db.cursor() as cursor:
             for model, group in by_table(rows):
-                sql = (
-                    f"INSERT INTO {table(model)} ({columns(model)}) "
-                    f"VALUES ({marks(len(model._meta.concrete_fields))})"
-                )
-                values = zip(*prepared_columns(db, model, group), strict=True)
-                cursor.executemany(sql, list(values))
+                into = f"INSERT INTO {table(model)} ({columns(model)})"
+                values = list(zip(*prepared_columns(db, model, group), strict=True))
+                text, width = json.dumps(values), len(values[0])
+                if "\\u0000" in text:  # SQLite's JSON functions end a text at a NUL.
+                    cursor.executemany(f"{into} VALUES ({marks(width)})", values)
+                    continue
+                # One step for all rows, where executemany takes one each; VALUES lists end at a
+                # limit of variables.
+                picks = ", ".join(f"json_extract(value, '$[{i}]')" for i in range(width))
+                cursor.execute(f"{into} SELECT {picks} FROM json_each(%s)", [text])
 
     def server(self, db: QueueDatabase) -> Server:
         with db.cursor() as cursor:
@@ -116,32 +223,17 @@ class SQLiteEngine(ClaimEngine):
             ready = {name: bool(is_paused) for name, is_paused in cursor.fetchall()}
         return turns_of(selectors, ready)
 
-    def _take_ready(
-        self, db: QueueDatabase, turns: Sequence[Turn], limit: int
-    ) -> list[ReadyExecution]:
-        arms: list[str] = []
-        params: list[Any] = []
-        for place, turn in enumerate(turns):
-            for matching, values in _ranges(turn):
-                arms.append(CLAIMABLE.format(place=place, matching=matching))
-                params += [db.backend, *values, limit]
-        sql = (
-            f"DELETE FROM {table(ReadyExecution)} WHERE job_id IN ("
-            f"SELECT job_id FROM ({_union(arms)}) ORDER BY turn, priority DESC, job_id LIMIT %s"
-            f") RETURNING {columns(ReadyExecution)}"
-        )
-        rows = db.objects(ReadyExecution).raw(sql, [*params, limit])
-        places = {name: place for place, turn in enumerate(turns) for name in turn.names or ()}
-        last = len(turns)
-        return sorted(
-            rows, key=lambda row: (places.get(row.queue_name, last), -row.priority, row.job_id)
-        )
 
-    def _payloads(self, db: QueueDatabase, ids: Sequence[UUID]) -> Iterable[Job]:
-        sql = (
-            f"SELECT {columns(Job)} FROM {table(Job)} WHERE id IN (SELECT value FROM json_each(%s))"
-        )
-        return db.objects(Job).raw(sql, [json.dumps(prepared(db, Job, "id", ids))])
+def _picked(turns: Sequence[Turn], backend: str, limit: int) -> tuple[str, list[Any]]:
+    """Return a SELECT of the jobs to claim, and its parameters."""
+    arms: list[str] = []
+    params: list[Any] = []
+    for place, turn in enumerate(turns):
+        for matching, values in _ranges(turn):
+            arms.append(CLAIMABLE.format(place=place, matching=matching))
+            params += [backend, *values, limit]
+    sql = f"SELECT job_id FROM ({_union(arms)}) ORDER BY turn, priority DESC, job_id LIMIT %s"
+    return sql, [*params, limit]
 
 
 def _ranges(turn: Turn) -> list[tuple[str, tuple[str, ...]]]:

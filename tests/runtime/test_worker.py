@@ -1,0 +1,312 @@
+"""A worker's polls, one at a time: what it claims ahead, gives back, and when it looks again."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.db import OperationalError
+
+from dj_queue.conf import WorkerOptions
+from dj_queue.models import ClaimedExecution, ReadyExecution
+from dj_queue.models.ids import new_id
+from dj_queue.operations.claim import claim
+from dj_queue.operations.execute import execute
+from dj_queue.routers import QueueDatabase
+from dj_queue.runtime.finisher import Finisher
+from dj_queue.runtime.prefetch import Prefetching
+from dj_queue.runtime.worker import LOOK_SECONDS, QUICK_SECONDS, Worker
+from tests.jobs import EVERY, ME, NOW, counts, states, store
+from tests.shop.tasks import GATE
+
+pytestmark = pytest.mark.django_db(transaction=True, **EVERY)
+
+SLOW = {"task_path": "tests.shop.tasks.wait_at_gate", "args": []}
+SLOW_COUNT = 600  # more than any worker claims ahead
+INTERVAL = 0.1
+
+
+class Watched(Worker):
+    """A worker that a test polls itself, whose rate is taken on a clock of the test's."""
+
+    def __init__(self, db: QueueDatabase, threads: int) -> None:
+        options = WorkerOptions(threads=threads, polling_interval=INTERVAL)
+        super().__init__(db, options, new_id(), Finisher(db))
+        self.now = 0.0
+        self._prefetch = Prefetching(threads, clock=lambda: self.now)
+
+    @property
+    def waiting_count(self) -> int:
+        return self._pool.waiting_count
+
+    @property
+    def running_count(self) -> int:
+        return self._pool.held_count - self._pool.waiting_count
+
+    def look(self, after: float) -> float:
+        """Poll once more, so many seconds later."""
+        self.now += after
+        return self.poll()
+
+    def warm_up(self) -> None:
+        """Run quick jobs until a good many are claimed ahead; leave none."""
+        store(self.db, count=300)
+        while self.db.objects(ReadyExecution).exists():
+            self.look(after=0.005)
+            until(lambda: not self.is_busy)
+        until(lambda: not self.finisher.pending_count)
+        assert self._prefetch.depth > 10
+
+    def fall_behind(self) -> None:
+        """Claim jobs ahead that take long: one runs in each thread, others wait."""
+        self.warm_up()
+        store(self.db, count=SLOW_COUNT, **SLOW)
+        self.look(after=0.001)
+        until(lambda: self.running_count == self.options.threads)
+        assert self.waiting_count > 5
+
+
+@pytest.fixture
+def make_worker(db: QueueDatabase) -> Iterator[Callable[..., Watched]]:
+    """Give a function that makes a worker; it and its finisher end with the test."""
+    GATE.clear()
+    workers: list[Watched] = []
+
+    def make(threads: int = 2) -> Watched:
+        workers.append(Watched(db, threads))
+        workers[-1].finisher.start()
+        return workers[-1]
+
+    yield make
+    GATE.set()
+    for worker in workers:
+        until(lambda each=worker: not each.is_busy)
+        worker.close()
+        worker.finisher.stop(time.monotonic() + 10)
+        worker.finisher.join(10)
+
+
+@pytest.fixture
+def claims(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Give the limits of the claims that workers ask for."""
+    limits: list[int] = []
+
+    def counted(*args: Any, limit: int, **kwargs: Any) -> list[ClaimedExecution]:
+        limits.append(limit)
+        return claim(*args, limit=limit, **kwargs)
+
+    monkeypatch.setattr("dj_queue.runtime.worker.claim", counted)
+    return limits
+
+
+def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
+    """Wait for something another thread will do."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.001)
+
+
+def claim_all(db: QueueDatabase) -> list[ClaimedExecution]:
+    return claim(db, ["*"], limit=1_000, process_id=ME, now=NOW)
+
+
+def test_jobs_do_not_wait_behind_a_busy_worker(db, make_worker):
+    worker = make_worker(threads=2)
+    worker.fall_behind()
+
+    for _ in range(10):
+        worker.look(after=LOOK_SECONDS)
+
+    assert (worker.running_count, worker.waiting_count) == (2, 0)
+    assert len(claim_all(db)) == SLOW_COUNT - 2
+
+
+def test_a_busy_worker_leaves_jobs_it_gave_back_to_others(db, make_worker):
+    worker = make_worker(threads=2)
+    worker.fall_behind()
+    for _ in range(10):
+        worker.look(after=LOOK_SECONDS)
+
+    waiting = []
+    for _ in range(10):
+        worker.look(after=LOOK_SECONDS)
+        waiting.append(worker.waiting_count)
+
+    assert waiting == [0] * 10
+    assert db.objects(ReadyExecution).count() == SLOW_COUNT - 2
+
+
+def test_a_busy_worker_without_prefetch_does_not_ask(db, make_worker, claims):
+    worker = make_worker(threads=2)
+    store(db, count=5, **SLOW)
+    worker.look(after=1)
+    until(lambda: worker.running_count == 2)
+
+    delays = [worker.look(after=1) for _ in range(3)]
+
+    assert (delays, claims) == ([LOOK_SECONDS] * 3, [2])
+    assert counts(db) == {"claimed": 2, "ready": 3}
+
+
+@pytest.mark.xfail(reason="a free thread's job counts as surplus", strict=True)
+def test_jobs_that_free_threads_are_about_to_take_are_no_surplus(db, make_worker, monkeypatch):
+    # The threads have not come to it yet, as when others keep the interpreter busy.
+    worker = make_worker(threads=3)
+    monkeypatch.setattr(worker._pool, "_threads", [NotYet() for _ in range(3)])
+    store(db, count=3)
+    worker.look(after=1)
+    before = set(db.objects(ClaimedExecution).values_list("job_id", "claim_token"))
+
+    worker.look(after=QUICK_SECONDS)
+
+    after = set(db.objects(ClaimedExecution).values_list("job_id", "claim_token"))
+    worker._pool.take_back(3)
+    assert after == before
+
+
+class NotYet:
+    """A thread that was started and does nothing."""
+
+    ident = None
+
+    def start(self) -> None:
+        self.ident = 1
+
+    def join(self) -> None:
+        """Have ended."""
+
+
+def test_stop_gives_back_jobs_that_have_not_started(db, make_worker):
+    worker = make_worker(threads=2)
+    worker.fall_behind()
+    held = set(db.objects(ClaimedExecution).values_list("job_id", flat=True))
+    db.objects(ClaimedExecution).update(attempt=3)
+
+    worker.stop()
+    worker.run()
+
+    assert worker.waiting_count == 0
+    running = set(db.objects(ClaimedExecution).values_list("job_id", flat=True))
+    back = held - running
+    assert (len(running), len(back)) == (2, len(held) - 2)
+    attempts = db.objects(ReadyExecution).filter(job_id__in=back).values_list("attempt", flat=True)
+    assert list(attempts) == [3] * len(back)
+    GATE.set()
+    until(lambda: not db.objects(ClaimedExecution).exists())
+    assert {job_id for job_id, [state] in states(db).items() if state == "ready"} >= back
+
+
+def test_jobs_that_cannot_be_given_back_are_run_after_all(db, make_worker, monkeypatch):
+    worker = make_worker(threads=2)
+    worker.fall_behind()
+    held_count = db.objects(ClaimedExecution).count()
+
+    def away(*args: Any) -> None:
+        raise OperationalError("the database is away")
+
+    monkeypatch.setattr("dj_queue.runtime.worker.give_back", away)
+    worker.stop()
+    worker.run()
+    assert worker.waiting_count == held_count - 2
+    GATE.set()
+
+    until(lambda: not worker.is_busy and not worker.finisher.pending_count)
+    assert held_count > 2
+    assert counts(db) == {"finished": 300 + held_count, "ready": SLOW_COUNT - held_count}
+
+
+def test_an_idle_worker_looks_once_per_polling_interval(make_worker, claims):
+    worker = make_worker(threads=2)
+
+    delays = [worker.poll() for _ in range(4)]
+
+    assert (delays, claims) == ([INTERVAL] * 4, [2] * 4)
+
+
+def test_after_work_was_found_pauses_grow_from_quick_to_the_polling_interval(db, make_worker):
+    worker = make_worker(threads=2)
+    store(db)
+
+    delays = []
+    for _ in range(7):
+        delays.append(worker.look(after=1))
+        until(lambda: not worker.is_busy)
+
+    grown = [QUICK_SECONDS * 2**power for power in range(5)]
+    assert delays == [*grown, INTERVAL, INTERVAL]
+
+
+def test_a_nudge_makes_the_worker_look_at_once_and_soon_again(make_worker):
+    worker = make_worker(threads=2)
+    assert [worker.poll() for _ in range(2)] == [INTERVAL] * 2
+    worker.wake.clear()
+
+    worker.nudge()
+
+    assert worker.wake.is_set()
+    assert [worker.poll() for _ in range(3)] == [
+        QUICK_SECONDS,
+        2 * QUICK_SECONDS,
+        4 * QUICK_SECONDS,
+    ]
+
+
+def test_a_full_claim_that_left_nothing_waiting_is_followed_by_another(
+    db, make_worker, monkeypatch
+):
+    worker = make_worker(threads=2)
+    put = worker._pool.put
+
+    def put_and_start(rows):
+        was_put = put(rows)
+        until(lambda: not worker.waiting_count)
+        return was_put
+
+    monkeypatch.setattr(worker._pool, "put", put_and_start)
+    store(db, count=3, **SLOW)
+
+    assert worker.look(after=1) == 0
+    assert worker.look(after=1) == LOOK_SECONDS
+
+
+def test_the_end_of_a_job_wakes_a_worker_that_knows_of_more(db, make_worker):
+    worker = make_worker(threads=2)
+    store(db, count=3, **SLOW)
+    worker.look(after=1)
+    until(lambda: worker.running_count == 2)
+    assert not worker.wake.is_set()
+
+    GATE.set()
+
+    until(worker.wake.is_set)
+
+
+def test_the_end_of_the_last_job_wakes_nobody(db, make_worker):
+    worker = make_worker(threads=2)
+    store(db)
+
+    worker.look(after=1)
+    until(lambda: not worker.is_busy)
+
+    assert not worker.wake.is_set()
+
+
+def test_one_thread_starts_jobs_in_claim_order(db, make_worker, monkeypatch):
+    started = []
+
+    def noted(db: QueueDatabase, row: ClaimedExecution, **kwargs: Any) -> Any:
+        started.append(row.job_id)
+        return execute(db, row, **kwargs)
+
+    monkeypatch.setattr("dj_queue.runtime.worker.execute", noted)
+    jobs = store(db, count=2_000)
+    worker = make_worker(threads=1)
+    worker._prefetch = Prefetching(1)
+
+    worker.start()
+    until(lambda: len(started) == 2_000)
+    worker.stop()
+    worker.join(30)
+
+    assert started == [job.id for job in jobs]
