@@ -59,6 +59,8 @@ class Prefetching:
         is_low = waiting_count < free or waiting_count <= self.depth // 2
         return max(0, missing) if is_low else 0
 
-    def surplus(self, waiting_count: int) -> int:
+    def surplus(self, running_count: int, waiting_count: int) -> int:
         """Return how many waiting jobs to give back, for some other worker to run."""
-        return waiting_count - self.depth if waiting_count > SURPLUS * self.depth else 0
+        # The first of them are about to be taken by threads that are free.
+        ahead_count = waiting_count - max(0, self.threads - running_count)
+        return ahead_count - self.depth if ahead_count > SURPLUS * self.depth else 0

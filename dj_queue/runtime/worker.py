@@ -55,8 +55,9 @@ class Worker(Poller):
         """Give back what waits too long, claim what is wanted; return the delay in seconds."""
         pool, prefetch = self._pool, self._prefetch
         prefetch.see(pool.ended_count)
-        surplus = prefetch.surplus(pool.waiting_count)
-        if surplus:
+        waiting = pool.waiting_count
+        surplus = prefetch.surplus(pool.held_count - waiting, waiting)
+        if surplus > 0:
             self._give_back(pool.take_back(surplus))
         waiting = pool.waiting_count
         wanted = prefetch.wanted(pool.held_count - waiting, waiting)

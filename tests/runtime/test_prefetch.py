@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dj_queue.runtime.prefetch import COVER_SECONDS, MOST_JOBS, SURPLUS, Prefetching
+from dj_queue.runtime.prefetch import COVER_SECONDS, MOST_JOBS, Prefetching
 
 
 class Worker:
@@ -79,10 +79,10 @@ def test_jobs_that_suddenly_take_long_make_a_surplus_within_half_a_second():
     worker = Worker()
     waiting = worker.work(2, rate=500).depth
 
-    before = worker.prefetch.surplus(waiting)
+    before = worker.prefetch.surplus(worker.prefetch.threads, waiting)
     worker.work(0.5, rate=0)
 
-    assert (before, worker.prefetch.surplus(waiting)) == (0, waiting)
+    assert (before, worker.prefetch.surplus(worker.prefetch.threads, waiting)) == (0, waiting)
     assert worker.prefetch.depth == 0
 
 
@@ -93,7 +93,7 @@ def test_ups_and_downs_of_the_rate_are_no_surplus():
     worker.work(0.1, rate=600)
 
     assert worker.prefetch.depth < waiting
-    assert worker.prefetch.surplus(waiting) == 0
+    assert worker.prefetch.surplus(worker.prefetch.threads, waiting) == 0
 
 
 def test_nothing_is_claimed_until_half_of_what_waits_is_gone():
@@ -155,14 +155,15 @@ def test_whatever_happens_the_numbers_stay_within_their_bounds(threads, steps, r
             worker.prefetch.took(seconds)
     prefetch = worker.prefetch
 
-    wanted, surplus = prefetch.wanted(running, waiting), prefetch.surplus(waiting)
+    wanted, surplus = prefetch.wanted(running, waiting), prefetch.surplus(running, waiting)
 
     free = max(0, threads - running)
     assert 0 <= prefetch.depth <= MOST_JOBS
     assert 0 <= wanted <= free + prefetch.depth
     assert 0 <= surplus <= waiting
     # What is claimed does not become a surplus, and what stays is not too little.
-    assert not (wanted and surplus) or waiting < free
-    assert prefetch.surplus(waiting - surplus) == 0
+    assert not (wanted and surplus)
+    assert prefetch.surplus(running, waiting - surplus) == 0
+    assert prefetch.surplus(running, waiting + wanted) == (0 if wanted else surplus)
     assert not wanted or waiting + wanted == free + prefetch.depth
-    assert not surplus or waiting > SURPLUS * prefetch.depth
+    assert not surplus or waiting - surplus >= min(waiting, free)

@@ -149,7 +149,6 @@ def test_a_busy_worker_without_prefetch_does_not_ask(db, make_worker, claims):
     assert counts(db) == {"claimed": 2, "ready": 3}
 
 
-@pytest.mark.xfail(reason="a free thread's job counts as surplus", strict=True)
 def test_jobs_that_free_threads_are_about_to_take_are_no_surplus(db, make_worker, monkeypatch):
     # The threads have not come to it yet, as when others keep the interpreter busy.
     worker = make_worker(threads=3)

@@ -1,0 +1,27 @@
+"""The tasks of every Django contestant."""
+
+import time
+
+from protocol import record
+
+try:
+    from django.tasks import task
+except ImportError:  # Django 5.2
+    from django_tasks import task
+
+
+@task()
+def noop(number: int) -> None:
+    """Do nothing."""
+
+
+@task()
+def stamp(sent: float) -> None:
+    """Record the seconds since the enqueue."""
+    record(time.time() - sent)
+
+
+@task()
+def append(number: int) -> None:
+    """Record that this job was executed."""
+    record(number)
