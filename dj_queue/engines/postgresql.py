@@ -170,6 +170,7 @@ def _preparing_cursor(db: QueueDatabase) -> Iterator[Any]:
     takes no notice of it, because it puts values into the text.
     """
     connection = db.connection
+    connection.close_if_health_check_failed()
     connection.ensure_connection()
     driver = connection.connection
     if getattr(driver, "prepare_threshold", None) is None:

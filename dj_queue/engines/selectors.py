@@ -39,7 +39,7 @@ def turns_of(selectors: Sequence[str], ready: Mapping[str, bool]) -> list[Turn]:
     for selector in distinct_selectors(selectors):
         meant = [name for name in ready if name not in earlier and selects(selector, name)]
         names = tuple(name for name in meant if not ready[name])
-        if names and selector == "*" and len(names) == len(meant):
+        if names and selector == "*" and not any(ready.values()):
             turns.append(Turn(None, tuple(earlier)))
         elif names:
             turns.append(Turn(names))

@@ -77,9 +77,9 @@ def store_many(
             column: list[Any] = [False] * len(ready) + [True] * len(scheduled)
         else:
             column = [getattr(job, name) for job in jobs]
+        if name in JSON:  # Before they are compared: to Python [1], [True] and [1.0] are equal.
+            column = list(map(encode_json, column))
         is_constant = name != "id" and column.count(column[0]) == len(column)
-        if name in JSON:
-            column = list(map(encode_json, column[:1] if is_constant else column))
         if is_constant:
             constants[name] = column[0]
         else:

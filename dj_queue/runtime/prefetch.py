@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 COVER_SECONDS = 0.1
 """Work claimed ahead lasts this long at the present rate: several claims' time on a near server."""
+MOST_SECONDS = 1.0
+"""No more than this is held, however slow the claims."""
 MEMORY_SECONDS = 0.1
 """How long ago a job may have ended to count for the rate, about."""
 MOST_JOBS = 500
@@ -33,7 +35,7 @@ class Prefetching:
     @property
     def depth(self) -> int:
         """How many jobs to hold beyond those that run."""
-        cover = max(COVER_SECONDS, 2 * self._claim_seconds)
+        cover = min(max(COVER_SECONDS, 2 * self._claim_seconds), MOST_SECONDS)
         return min(MOST_JOBS, int(self._rate * cover))
 
     def see(self, ended_count: int) -> None:

@@ -65,6 +65,7 @@ class Worker(Poller):
         if not wanted:
             self._is_hungry = True
             return min(LOOK_SECONDS, self.options.polling_interval)
+        self._is_hungry = False  # Should the claim fail, a job that ends must not cut its pause.
         claimed = self._claim(wanted)
         if not pool.put(claimed):
             give_back(self.db, claimed)  # The stop did not wait for this claim.
@@ -93,6 +94,7 @@ class Worker(Poller):
 
         Such a job runs on until the process ends, but cannot finish any more.
         """
+        self._give_back(self._pool.take_back(self._pool.waiting_count))
         left = self._pool.close()
         for row in left:
             where = {"backend": self.db.backend, "database": self.db.alias}

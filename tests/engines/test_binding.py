@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from dj_queue.models import FinishedExecution
+from dj_queue.models import FinishedExecution, Job
 from dj_queue.operations.claim import claim
 from dj_queue.operations.enqueue import enqueue
 from dj_queue.operations.execute import execute
@@ -87,3 +87,12 @@ def test_a_bulk_of_unlike_jobs_is_stored_as_it_is(db):
     enqueue(db, jobs, now=NOW)
 
     assert counts(db) == {"ready": 2, "scheduled": 3}
+
+
+def test_arguments_that_only_look_alike_to_python_stay_apart(db):
+    values = [1, True, 1.0, {"a": 1, "b": 2}, {"b": 2, "a": 1}]
+
+    enqueue(db, [build(db, args=[value]) for value in values], now=NOW)
+
+    stored = db.objects(Job).order_by("id").values_list("args", flat=True)
+    assert [repr(args) for args in stored] == [repr([value]) for value in values]

@@ -50,9 +50,17 @@ def test_slow_claims_are_covered_twice():
     prefetch = Worker().work(2, rate=100)
 
     for _ in range(20):
-        prefetch.took(1.0)
+        prefetch.took(0.4)
 
-    assert prefetch.depth == pytest.approx(200, abs=1)
+    assert prefetch.depth == pytest.approx(80, abs=1)
+
+
+def test_no_claim_is_so_slow_that_more_than_a_second_is_covered():
+    prefetch = Worker().work(2, rate=100)
+
+    prefetch.took(10)
+
+    assert prefetch.depth == pytest.approx(100, abs=1)
 
 
 def test_one_slow_claim_is_soon_forgotten():

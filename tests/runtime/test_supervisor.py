@@ -24,6 +24,7 @@ BACKENDS = ["default", "alerts", "bulk"]
 @pytest.fixture
 def supervisor():
     tasks.GATE.clear()
+    tasks.ARRIVED.clear()
     supervisor = Supervisor(BACKENDS)
     yield supervisor
     tasks.GATE.set()
@@ -107,7 +108,7 @@ def test_a_due_job_is_dispatched_and_run(supervisor):
 def test_stop_lets_running_jobs_end_and_claims_no_more(supervisor):
     tasks.wait_at_gate.enqueue()
     supervisor.start()
-    until(lambda: totals()["queue"] == {"claimed": 1})
+    assert tasks.ARRIVED.wait(30)
     finished = []
     task_finished.connect(lambda **_: finished.append(1), weak=False, dispatch_uid="test")
 
@@ -123,7 +124,7 @@ def test_stop_lets_running_jobs_end_and_claims_no_more(supervisor):
 def test_a_job_that_does_not_end_in_time_is_failed_and_stays_so(supervisor):
     result = tasks.wait_at_gate.enqueue()
     supervisor.start()
-    until(lambda: totals()["queue"] == {"claimed": 1})
+    assert tasks.ARRIVED.wait(30)
     supervisor.shutdown_timeout = 0.0
 
     assert supervisor.stop() == Leftovers(abandoned_count=1, lost_count=0)

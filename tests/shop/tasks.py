@@ -64,9 +64,14 @@ GATE = Event()
 """Opened by a test that runs workers in its own process."""
 
 
+ARRIVED = Event()
+"""Set by a task that waits at the gate: a claimed job may not have started yet."""
+
+
 @task
 def wait_at_gate() -> str:
     """Return when the gate opens, but not later than in a minute."""
+    ARRIVED.set()
     return "passed" if GATE.wait(60) else "the gate stayed shut"
 
 
