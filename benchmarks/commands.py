@@ -15,7 +15,18 @@ from benchmarks.databases import EXPECTED, Databases, Refused, server
 from benchmarks.figures import Table
 from benchmarks.progress import Progress
 from benchmarks.rounds import Run
-from benchmarks.scenarios import claims, correctness, drain, enqueueing, latency, outage
+from benchmarks.scenarios import (
+    chaos,
+    claims,
+    correctness,
+    dashboard,
+    drain,
+    enqueueing,
+    hot_key,
+    latency,
+    memory,
+    outage,
+)
 
 SCENARIOS: dict[str, Callable[[Run], list[Table]]] = {
     "enqueue": enqueueing.enqueue,
@@ -23,10 +34,15 @@ SCENARIOS: dict[str, Callable[[Run], list[Table]]] = {
     "drain": drain.drain,
     "latency": latency.latency,
     "claim-depth": claims.claim_depth,
+    "dispatch-depth": claims.dispatch_depth,
     "selectors": claims.selectors,
     "two-databases": drain.two_databases,
     "outage": outage.outage,
     "correctness": correctness.correctness,
+    "hot-key": hot_key.hot_key,
+    "chaos": chaos.chaos,
+    "dashboard": dashboard.dashboard,
+    "memory": memory.memory,
 }
 INSTALL, ALL = "install-peers", "all"
 

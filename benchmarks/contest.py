@@ -103,6 +103,11 @@ class Contest:
         for each in self.call("workers", processes, *aliases):
             self._workers.append(self._start(each["command"], each["environment"]))
 
+    @property
+    def worker_ids(self) -> set[int]:
+        """The process ids of what `start_workers` started."""
+        return {worker.pid for worker in self._workers}
+
     def check_workers(self) -> None:
         """Raise ContestantFailed when a worker has ended by itself."""
         for worker in self._workers:

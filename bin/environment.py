@@ -82,6 +82,10 @@ def install_driver(python: Path, extra: str) -> None:
         raise Missing(f"{module} is installed but cannot be imported:\n{output}")
 
 
+BROWSER = {"chromium": "chromium", "chromedriver": "chromium-driver"}
+"""The programs and the Debian packages they come with."""
+
+
 def install_packages(packages: list[str], purpose: str) -> None:
     """Install Debian packages when we are root. Raises Missing with the command to run."""
     command = ["apt-get", "install", "--yes", "--no-install-recommends", *packages]
@@ -97,6 +101,12 @@ def install_packages(packages: list[str], purpose: str) -> None:
         status, output = run(command, environment)
     if status:
         raise Missing(f"{' '.join(command)} failed:\n{tail(output)}")
+
+
+def install_browser() -> None:
+    """Install the browser of tests/browser unless it is there. Raises Missing."""
+    if not all(map(shutil.which, BROWSER)):
+        install_packages(list(BROWSER.values()), "a browser for the tests")
 
 
 def group(name: str) -> list[str]:

@@ -39,6 +39,10 @@ class Plan:
     def prepare(self, vendors: set[str], stack: ExitStack, say: Callable[[str], None]) -> None:
         """Install drivers and start servers; `stack` stops them."""
         code = "import sqlite3; print(sqlite3.sqlite_version)"
+        try:
+            environment.install_browser()
+        except Missing as error:
+            say(f"browser: not available, its tests are skipped: {error}")
         self.versions["sqlite"] = environment.run([str(self.python), "-c", code])[1].strip()
         for vendor in SERVER_VENDORS:
             if vendor not in vendors:

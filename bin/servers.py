@@ -99,6 +99,8 @@ def start_postgresql(python: Path) -> Server:
         "unix_socket_directories=",
         "fsync=off",
         "full_page_writes=off",
+        # Statistics are those that a test takes: plans with and without them are asserted.
+        "autovacuum=off",
         "max_connections=200",
     ):
         postgres += ["-c", setting]

@@ -18,14 +18,16 @@ from dj_queue.compat import (
     TaskResultDoesNotExist,
     task_enqueued,
 )
-from dj_queue.conf import PATH_LENGTH, QUEUE_NAME, is_queue_name
 from dj_queue.models import Job
 from dj_queue.models.fields import normalize_json
 from dj_queue.models.ids import new_id
+from dj_queue.operations.concurrency import assign_key
 from dj_queue.operations.enqueue import enqueue
-from dj_queue.results import enqueued_result, load_result
+from dj_queue.parsers import PATH_LENGTH, QUEUE_NAME, is_queue_name
+from dj_queue.results import discarded_result, enqueued_result, load_result
 from dj_queue.routers import QueueDatabase, queue_database
 from dj_queue.routers.registry import APPLICATION_ALIAS
+from dj_queue.tasks import QueueTask
 
 Call = tuple[Task, Sequence[Any], dict[str, Any]]
 """A task with its positional and keyword arguments."""
@@ -33,6 +35,8 @@ Call = tuple[Task, Sequence[Any], dict[str, Any]]
 
 class DjQueueBackend(BaseTaskBackend):
     """Keeps tasks in the queue database that TASKS gives this backend."""
+
+    task_class = QueueTask
 
     supports_defer = True
     supports_async_task = True
@@ -70,8 +74,9 @@ class DjQueueBackend(BaseTaskBackend):
     def enqueue_all(self, calls: Iterable[Call]) -> list[TaskResult]:
         """Store jobs, all or none, and return their results in the order given.
 
-        Joins the queue database's open transaction, otherwise commits at once. Raises InvalidTask
-        or NotSerializable before anything is stored.
+        A job that is discarded because of its concurrency key is not stored; its result has failed,
+        with JobDiscarded. Joins the queue database's open transaction, otherwise commits at once.
+        Raises InvalidTask or NotSerializable before anything is stored.
         """
         calls, now, jobs = list(calls), timezone.now(), []
         valid: dict[int, Task] = {}  # by id: a Task has no hash, and here each stays alive
@@ -110,17 +115,21 @@ class DjQueueBackend(BaseTaskBackend):
         return result
 
     def _store(self, tasks: Sequence[Task], jobs: Sequence[Job], now: datetime) -> list[TaskResult]:
-        enqueue(self.database, jobs, now=now)
-        results = [enqueued_result(job, task) for job, task in zip(jobs, tasks, strict=True)]
-        for result in results:
-            task_enqueued.send_robust(sender=type(self), task_result=result)
+        discarded = enqueue(self.database, jobs, now=now)
+        results = []
+        for job, task in zip(jobs, tasks, strict=True):
+            if job.id in discarded:
+                results.append(discarded_result(job, task))
+                continue
+            results.append(enqueued_result(job, task))
+            task_enqueued.send_robust(sender=type(self), task_result=results[-1])
         return results
 
     def _job(
         self, task: Task, args: Sequence[Any], kwargs: dict[str, Any], now: datetime, path: str = ""
     ) -> Job:
         # By position, as the columns stand: half the time of names.
-        return Job(
+        job = Job(
             new_id(),
             self.alias,
             task.queue_name,
@@ -130,7 +139,13 @@ class DjQueueBackend(BaseTaskBackend):
             task.priority,
             task.run_after,
             now,
+            # A Task of another decorator is run once.
+            getattr(task, "max_attempts", 1),
         )
+        if getattr(task, "concurrency", None) is not None:
+            default = self.database.options.default_concurrency_duration
+            assign_key(task, job, default, path)
+        return job
 
     def _validate(self, task: Task, path: str) -> None:
         if task.backend != self.alias:

@@ -11,6 +11,8 @@ from django.core.exceptions import ImproperlyConfigured
 if django.VERSION >= (6, 0):
     from django.tasks import task_backends
     from django.tasks.backends.base import BaseTaskBackend
+    from django.tasks.backends.dummy import DummyBackend
+    from django.tasks.backends.immediate import ImmediateBackend
     from django.tasks.base import Task, TaskContext, TaskError, TaskResult, TaskResultStatus, task
     from django.tasks.exceptions import InvalidTask, InvalidTaskBackend, TaskResultDoesNotExist
     from django.tasks.signals import task_enqueued, task_finished, task_started
@@ -18,6 +20,8 @@ else:
     try:
         from django_tasks import task_backends
         from django_tasks.backends.base import BaseTaskBackend
+        from django_tasks.backends.dummy import DummyBackend
+        from django_tasks.backends.immediate import ImmediateBackend
         from django_tasks.base import (
             Task,
             TaskContext,
@@ -38,6 +42,8 @@ else:
 
 __all__ = [
     "BaseTaskBackend",
+    "DummyBackend",
+    "ImmediateBackend",
     "InvalidTask",
     "InvalidTaskBackend",
     "Task",

@@ -2,103 +2,46 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 from dj_queue.exceptions import InvalidOption
-
-NAME_LENGTH = 64
-"""Longest name of a backend or queue, in characters."""
-
-PATH_LENGTH = 255
-"""Longest path of a task, in characters."""
-
-QUEUE_NAME = f"1 to {NAME_LENGTH} characters, without NUL, space around them or '*' at the end"
-"""What a queue may be called, in words."""
-
-Parser = Callable[[Any, str], Any]
-"""Takes a raw value and its path, returns the checked value or raises InvalidOption."""
-
-
-def is_queue_name(name: object) -> bool:
-    """Tell whether every vendor keeps this name exactly and a selector can mean it alone."""
-    return (
-        isinstance(name, str)
-        and 0 < len(name) <= NAME_LENGTH
-        and name == name.strip()
-        and not name.endswith("*")
-        and "\x00" not in name  # PostgreSQL cannot keep it
-    )
-
-
-def expected(path: str, what: str, got: object) -> InvalidOption:
-    """Build the error for one bad setting."""
-    return InvalidOption(f"{path}: expected {what}, got {got!r}")
-
-
-def flag(value: Any, path: str) -> bool:
-    """Accept True or False."""
-    if not isinstance(value, bool):
-        raise expected(path, "True or False", value)
-    return value
-
-
-def alias(value: Any, path: str) -> str:
-    """Accept the name of a database; whether it exists is the router's business."""
-    if not isinstance(value, str) or not value:
-        raise expected(path, "the alias of a database in DATABASES", value)
-    return value
-
-
-def alias_or_none(value: Any, path: str) -> str | None:
-    """Accept the name of a database, or None."""
-    if value is not None and (not isinstance(value, str) or not value):
-        raise expected(path, "the alias of a database in DATABASES, or None", value)
-    return value
-
-
-def whole(minimum: int, maximum: int) -> Parser:
-    """Accept a whole number within bounds, both inclusive."""
-
-    def parse(value: Any, path: str) -> int:
-        if type(value) is not int or not minimum <= value <= maximum:
-            raise expected(path, f"a whole number from {minimum} to {maximum}", value)
-        return value
-
-    return parse
-
-
-def seconds(minimum: float, maximum: float) -> Parser:
-    """Accept a finite number of seconds within bounds, both inclusive."""
-
-    def parse(value: Any, path: str) -> float:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not math.isfinite(value) or not minimum <= value <= maximum:
-            raise expected(path, f"a number of seconds from {minimum} to {maximum}", value)
-        return float(value)
-
-    return parse
-
-
-def selectors(value: Any, path: str) -> tuple[str, ...]:
-    """Accept a selector or a list of them: `"*"`, an exact name, or `"prefix*"`."""
-    listed = [value] if isinstance(value, str) else value
-    if not isinstance(listed, list | tuple) or not listed:
-        raise expected(path, "'*', a queue name, 'prefix*' or a list of these", value)
-    for index, selector in enumerate(listed):
-        if selector == "*":
-            continue
-        if not isinstance(selector, str) or not is_queue_name(selector.removesuffix("*")):
-            what = f"'*', a queue name or the beginning of one and '*' ({QUEUE_NAME})"
-            raise expected(f"{path}[{index}]", what, selector)
-    return tuple(listed)
+from dj_queue.parsers import (
+    LONGEST_DURATION,
+    MISFIRES,
+    NAME_LENGTH,
+    PATH_LENGTH,
+    QUEUE_NAME,
+    SCHEDULE_LENGTH,
+    TIMEZONE_LENGTH,
+    Parser,
+    alias,
+    alias_or_none,
+    expected,
+    flag,
+    is_queue_name,
+    named,
+    one_of,
+    or_none,
+    positional,
+    queue_name,
+    seconds,
+    seconds_or_none,
+    selectors,
+    text,
+    whole,
+)
 
 
 def option(default: Any, parser: Parser) -> Any:
     """Declare one option of a section."""
     return field(default=default, metadata={"parser": parser})
+
+
+def required(parser: Parser) -> Any:
+    """Declare one option of a section that has no default."""
+    return field(metadata={"parser": parser})
 
 
 def section(kind: type) -> Parser:
@@ -117,12 +60,30 @@ def sections(kind: type) -> Parser:
     return parse
 
 
+def keyed(kind: type) -> Parser:
+    """Accept a dict of such dicts by key; keys are what queues may be called."""
+
+    def parse(value: Any, path: str) -> tuple[tuple[str, Any], ...]:
+        if not isinstance(value, Mapping):
+            raise expected(path, "a dict of dicts", value)
+        for key in value:
+            if not is_queue_name(key):
+                raise expected(path, f"keys of {QUEUE_NAME}", key)
+        return tuple(
+            (key, read_section(kind, each, f"{path}[{key!r}]")) for key, each in value.items()
+        )
+
+    return parse
+
+
 @dataclass(frozen=True)
 class WorkerOptions:
-    """One entry of `workers`: threads that claim from the same selectors."""
+    """One entry of `workers`: threads and an event loop that claim from the same selectors."""
 
     queues: tuple[str, ...] = option(("*",), selectors)
     threads: int = option(3, whole(1, 1000))
+    concurrency: int = option(0, whole(0, 10_000))
+    processes: int = option(1, whole(1, 1000))
     polling_interval: float = option(0.1, seconds(0.001, 3600))
 
 
@@ -135,17 +96,56 @@ class DispatcherOptions:
 
 
 @dataclass(frozen=True)
+class SchedulerOptions:
+    """`scheduler`: fires recurring tasks.
+
+    An instant is missed when it has not fired `misfire_after` seconds later; after `misfire_limit`
+    seconds it never fires, whatever the task's policy is.
+    """
+
+    polling_interval: float = option(5.0, seconds(0.001, 3600))
+    dynamic_tasks_enabled: bool = option(True, flag)
+    misfire_after: float = option(60.0, seconds(1, 86_400))
+    misfire_limit: float = option(86_400.0, seconds(0, 366 * 86_400))
+
+
+@dataclass(frozen=True)
+class RecurringOptions:
+    """One entry of `recurring`: what to enqueue when.
+
+    None stands for the task's own queue and priority, and for Django's TIME_ZONE.
+    """
+
+    task_path: str = required(text("the path of a task", PATH_LENGTH))
+    schedule: str = required(text("a cron expression", SCHEDULE_LENGTH))
+    args: tuple[Any, ...] = option((), positional)
+    kwargs: Mapping[str, Any] = field(default_factory=dict, metadata={"parser": named})
+    queue_name: str | None = option(None, or_none(queue_name))
+    priority: int | None = option(None, or_none(whole(-100, 100)))
+    timezone: str | None = option(None, or_none(text("a time zone", TIMEZONE_LENGTH)))
+    misfire: str = option("latest", one_of(*MISFIRES))
+
+
+@dataclass(frozen=True)
 class BackendOptions:
     """OPTIONS of one backend."""
 
     database_alias: str = option("default", alias)
+    read_database_alias: str | None = option(None, alias_or_none)
     listen_database_alias: str | None = option(None, alias_or_none)
     dedicated: bool = option(False, flag)
     workers: tuple[WorkerOptions, ...] = option((WorkerOptions(),), sections(WorkerOptions))
     dispatcher: DispatcherOptions = option(DispatcherOptions(), section(DispatcherOptions))
+    scheduler: SchedulerOptions = option(SchedulerOptions(), section(SchedulerOptions))
+    recurring: tuple[tuple[str, RecurringOptions], ...] = option((), keyed(RecurringOptions))
     preserve_finished_jobs: bool = option(True, flag)
+    clear_finished_jobs_after: float | None = option(86_400.0, seconds_or_none(0, 3_155_760_000))
+    clear_failed_jobs_after: float | None = option(None, seconds_or_none(0, 3_155_760_000))
+    default_concurrency_duration: float = option(180.0, seconds(1, LONGEST_DURATION))
     use_skip_locked: bool = option(True, flag)
     listen_notify: bool = option(True, flag)
+    process_heartbeat_interval: float = option(60.0, seconds(0.05, 86_400))
+    process_alive_threshold: float = option(300.0, seconds(0.1, 604_800))
     shutdown_timeout: float = option(5.0, seconds(0, 86_400))
 
 
@@ -163,6 +163,11 @@ def read_options(backend: str, params: Mapping[str, Any]) -> BackendOptions:
     try:
         path = f"TASKS[{backend!r}]['OPTIONS']"
         options: BackendOptions = read_section(BackendOptions, params.get("OPTIONS", {}), path)
+        least = 2 * options.process_heartbeat_interval
+        if options.process_alive_threshold < least:
+            what = f"at least twice process_heartbeat_interval ({least:g})"
+            got = options.process_alive_threshold
+            problems.append(str(expected(f"{path}['process_alive_threshold']", what, got)))
     except InvalidOption as error:
         problems.append(str(error))
     if problems:
@@ -185,6 +190,10 @@ def read_section(kind: type, raw: Any, path: str) -> Any:
             values[name] = known[name].metadata["parser"](value, f"{path}[{name!r}]")
         except InvalidOption as error:
             problems.append(str(error))
+    for name, each in known.items():
+        is_required = each.default is MISSING and each.default_factory is MISSING
+        if is_required and name not in raw:
+            problems.append(str(expected(path, f"a dict with {name!r}", dict(raw))))
     if problems:
         raise InvalidOption("\n".join(problems))
     return kind(**values)

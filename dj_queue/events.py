@@ -12,9 +12,25 @@ from typing import Any
 logger = logging.getLogger("dj_queue")
 
 LEVELS = {
-    "worker_started": logging.INFO,  # backend, database, queues, threads
+    "worker_started": logging.INFO,  # backend, database, queues, threads, concurrency
     "worker_stopped": logging.INFO,  # backend, database, queues
+    "process_died": logging.ERROR,  # database, name, pid, how: it is replaced
+    "fork_failed": logging.ERROR,  # database, name, error: tried again
+    "process_pruned": logging.WARNING,  # database, process, name, ready, ended: silent too long
+    "process_given_up": logging.WARNING,  # database, process, name: this one, by another
+    "claims_recovered": logging.INFO,  # database, process, ready, ended: of one that died
+    "claims_left": logging.ERROR,  # backend, database, count, error: not given back at shutdown
+    "rows_pruned": logging.DEBUG,  # backend, database, what: kinds and counts
+    "job_discarded": logging.INFO,  # backend, database, job, path, key: no slot, as it asks for
+    "slots_left": logging.WARNING,  # backend, database, error: a dispatcher hands them on
     "jobs_dispatched": logging.DEBUG,  # backend, database, count
+    "job_retried": logging.WARNING,  # backend, database, job, attempt, at, error: run again at
+    "backoff_failed": logging.ERROR,  # backend, database, job, error: the default is used
+    "recurring_synchronised": logging.INFO,  # backend, database, inserted, updated, deleted
+    "recurring_fired": logging.DEBUG,  # backend, database, key, count
+    "recurring_missed": logging.WARNING,  # backend, database, key, since: instants left out
+    "recurring_refused": logging.ERROR,  # backend, database, key, error: it cannot be read
+    "recurring_stranded": logging.WARNING,  # backend, database, count: of no backend here
     "job_abandoned": logging.ERROR,  # backend, database, job, path: unfinished at shutdown
     "outcome_refused": logging.ERROR,  # backend, database, job, error: not storable as it was
     "outcome_lost": logging.ERROR,  # backend, database, job, error: not recorded at shutdown
@@ -25,6 +41,7 @@ LEVELS = {
     "listener_down": logging.WARNING,  # database, error: once per outage; polling goes on
     "listener_up": logging.INFO,  # database, seconds
     "other_deployment": logging.WARNING,  # database, difference: the queue is another's
+    "operator_acted": logging.INFO,  # backend, database, action, queue, count, jobs, user
     "loop_failed": logging.ERROR,  # backend, database, error: an unexpected error, retried
 }
 

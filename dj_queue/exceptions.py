@@ -49,8 +49,32 @@ class InvalidReturnValue(DjQueueError):
     """A task ran to its end, but what it returned cannot be stored."""
 
 
+class InvalidSchedule(DjQueueError, ValueError):
+    """A recurring task cannot be kept as asked: its key, schedule, time zone or misfire policy."""
+
+
+class RecurringRefused(DjQueueError):
+    """A recurring task of the settings, or a backend without dynamic ones, is not for the API."""
+
+
+class UnknownRecurringTask(DjQueueError, LookupError):
+    """No recurring task of that key and backend is on the queue database."""
+
+
+class TransactionLeftOpen(DjQueueError):
+    """A task ended inside a transaction that it had begun, which was rolled back."""
+
+
+class JobDiscarded(DjQueueError):
+    """A job was not stored: no slot of its concurrency key was free and its task says so."""
+
+
 class ProcessExited(DjQueueError):
     """The worker process ended before the job did."""
+
+
+class ProcessPruned(DjQueueError):
+    """The worker process stopped beating and was given up."""
 
 
 class RepairRefused(DjQueueError):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.utils.module_loading import import_string
+from asgiref.sync import iscoroutinefunction
 
 from dj_queue.compat import Task, TaskError, TaskResult, TaskResultStatus
 from dj_queue.engines import naming_tables
-from dj_queue.exceptions import InvalidTaskPath
+from dj_queue.exceptions import InvalidTaskPath, JobDiscarded
 from dj_queue.models import (
     Attempt,
     ClaimedExecution,
@@ -21,44 +22,39 @@ from dj_queue.models import (
     Job,
 )
 from dj_queue.routers import QueueDatabase
+from dj_queue.task_paths import task_at
 
 STATE_NAMES = ("claimedexecution", "finishedexecution", "failedexecution")
 
 
 def stored_task(job: Job) -> Task:
-    """Return the Task a job names, with the job's own priority, queue, backend and run_after.
+    """Return the Task a job names, with what the job was enqueued with.
 
-    Raises InvalidTaskPath when the path does not import or names no Task; nothing is called.
+    That is priority, queue, backend, run_after and, of a QueueTask, max_attempts. Raises
+    InvalidTaskPath when the path does not import or names no Task; nothing is called.
     """
-    try:
-        task = import_string(job.task_path)
-    except BaseException as error:  # A module may even call sys.exit() when imported.
-        raise InvalidTaskPath(
-            f"expected {job.task_path!r} to import, got {type(error).__name__}: {text_of(error)}"
-        ) from error
-    if not isinstance(task, Task):
-        raise InvalidTaskPath(
-            f"expected {job.task_path!r} to be a Task, got {type(task).__name__}: "
-            "nothing was called"
-        )
+    task = task_at(job.task_path)
     values = {each.name: getattr(task, each.name) for each in fields(task)}
     return _as_stored(type(task), values, job)
 
 
-def text_of(error: BaseException) -> str:
-    """Return an exception's message; its own str() may fail without harm."""
+def is_coroutine(job: Job) -> bool:
+    """Tell whether the job's task is a coroutine function; false when its path is no good."""
     try:
-        return str(error)
-    except Exception as unprintable:
-        return f"<str() of the exception raised {type(unprintable).__name__}>"
+        return iscoroutinefunction(task_at(job.task_path).func)
+    except InvalidTaskPath:
+        return False
 
 
-def described_task(job: Job) -> Task:
+def described_task(job: Job, *, may_import: bool = True) -> Task:
     """Return the job's Task; where its path is no good any more, one with the same path.
 
-    Such a stand-in raises InvalidTaskPath when it is called: a result can still be read.
+    Such a stand-in raises InvalidTaskPath when it is called: a result can still be read. Also
+    given for a module that is not loaded, where it must not be imported.
     """
     try:
+        if not may_import and job.task_path.rpartition(".")[0] not in sys.modules:
+            raise InvalidTaskPath(f"expected {job.task_path!r} to be loaded, got nothing")
         return stored_task(job)
     except InvalidTaskPath as error:
         func = _stand_in(job.task_path, error)
@@ -68,6 +64,14 @@ def described_task(job: Job) -> Task:
 def enqueued_result(job: Job, task: Task) -> TaskResult:
     """Return the result of a job that has just been enqueued."""
     return _result(job, task, TaskResultStatus.READY)
+
+
+def discarded_result(job: Job, task: Task) -> TaskResult:
+    """Return the result of a job that was not stored: failed, with JobDiscarded as its error."""
+    what = f"expected a free slot of concurrency key {job.concurrency_key!r}, got none"
+    path = f"{JobDiscarded.__module__}.{JobDiscarded.__qualname__}"
+    error = TaskError(exception_class_path=path, traceback=f"{path}: {what}: not enqueued")
+    return _result(job, task, TaskResultStatus.FAILED, errors=[error], finished_at=job.enqueued_at)
 
 
 def running_result(job: Job, task: Task, *, worker_id: UUID, started_at: datetime) -> TaskResult:
@@ -166,6 +170,8 @@ def _as_stored(kind: type[Task], values: dict[str, Any], job: Job) -> Task:
     # QUEUES. Whether it may be enqueued was asked when it was.
     task = object.__new__(kind)
     own = {name: getattr(job, name) for name in ("priority", "queue_name", "backend", "run_after")}
+    if "max_attempts" in values:
+        own["max_attempts"] = job.max_attempts
     for name, value in (values | own).items():
         object.__setattr__(task, name, value)
     return task

@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from dj_queue.models import STATES, Job
+from dj_queue.models import STATES, Execution, Job, state_of
 from dj_queue.models.ids import new_id
 from dj_queue.operations.enqueue import enqueue
-from dj_queue.routers import QueueDatabase
+from dj_queue.routers import QueueDatabase, queue_database
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)
@@ -52,6 +52,45 @@ def counts(db: QueueDatabase) -> dict[str, int]:
     return {name: count for name, count in totals.items() if count}
 
 
+def totals() -> dict[str, dict[str, int]]:
+    """Count the rows of each state on both queue databases."""
+    return {db.alias: counts(db) for db in map(queue_database, ("default", "bulk"))}
+
+
 def ids(db: QueueDatabase) -> Sequence[UUID]:
     """Give the ids of all jobs, in order."""
     return list(db.objects(Job).order_by("id").values_list("id", flat=True))
+
+
+def sibling_of(db: QueueDatabase) -> QueueDatabase:
+    """Give a handle of another backend on the same database; on `bulk` one that TASKS has not."""
+    return QueueDatabase("alerts" if db.backend == "default" else "sibling", db.alias)
+
+
+def in_state(
+    db: QueueDatabase, state: type[Execution], count: int = 1, **columns: Any
+) -> list[Job]:
+    """Store jobs in any state, as if they had come there."""
+    jobs = [build(db, **columns) for _ in range(count)]
+    own = {
+        "scheduled": {"run_after": LATER},
+        "blocked": {
+            "concurrency_key": "key",
+            "concurrency_limit": 1,
+            "concurrency_seconds": 60,
+            "expires_at": LATER,
+        },
+        "claimed": {"process_id": ME, "claim_token": new_id(), "claimed_at": NOW},
+        "failed": {"failed_at": NOW, "exception_path": "builtins.KeyError", "message": "'total'"},
+        "finished": {
+            "worker_id": ME,
+            "started_at": NOW,
+            "finished_at": LATER,
+            "return_value": None,
+        },
+    }
+    with db.atomic():
+        db.objects(Job).bulk_create(jobs)
+        rows = [state_of(state, job, **own.get(state.state, {})) for job in jobs]
+        db.objects(state).bulk_create(rows)
+    return jobs

@@ -17,7 +17,7 @@ from django.test.utils import isolate_apps
 
 import dj_queue
 from dj_queue.checks import connections as connections_module
-from dj_queue.checks import live, routing
+from dj_queue.checks import live, recurring, routing
 from dj_queue.checks.deployment import deployment
 from dj_queue.engines.base import Server
 from dj_queue.engines.mariadb import MariaDBEngine
@@ -46,6 +46,7 @@ def levels(source: str) -> dict[str, str]:
 STATIC = {
     **levels((PACKAGE / "checks" / "routing.py").read_text(encoding="utf-8")),
     **levels((PACKAGE / "checks" / "connections.py").read_text(encoding="utf-8")),
+    **levels((PACKAGE / "checks" / "recurring.py").read_text(encoding="utf-8")),
 }
 LIVE = levels((PACKAGE / "checks" / "live.py").read_text(encoding="utf-8"))
 KINDS = {**dict.fromkeys(STATIC, "static"), **dict.fromkeys(LIVE, "live")}
@@ -184,6 +185,36 @@ def foreign_key(project: Project) -> Iterable[CheckMessage]:
     return routing.check_foreign_keys()
 
 
+def recurring_of(project: Project, **entry: Any) -> None:
+    defaults = {"task_path": "tests.shop.tasks.add", "schedule": "0 3 * * *"}
+    project.option("default", recurring={"nightly": {**defaults, **entry}})
+
+
+def bad_schedules(project: Project) -> Iterable[CheckMessage]:
+    recurring_of(project, schedule="0 25 * * *")
+    yield from recurring.check_schedules()
+    recurring_of(project, schedule="0 0 30 2 *")
+    yield from recurring.check_schedules()
+    recurring_of(project, timezone="Europe/Nowhere")
+    yield from recurring.check_schedules()
+
+
+def bad_paths(project: Project) -> Iterable[CheckMessage]:
+    recurring_of(project, task_path="tests.shop.tasks.gone")
+    yield from recurring.check_task_paths()
+    recurring_of(project, task_path="tests.shop.tasks.not_a_task")
+    yield from recurring.check_task_paths()
+
+
+def bad_jobs(project: Project) -> Iterable[CheckMessage]:
+    recurring_of(project, args=[{1, 2}])
+    yield from recurring.check_jobs()
+    own = {**project.settings.TASKS["default"], "QUEUES": ["default", "mail"]}
+    project.settings.TASKS = {**project.settings.TASKS, "default": own}
+    recurring_of(project, queue_name="night")
+    yield from recurring.check_jobs()
+
+
 def one_place(project: Project) -> Iterable[CheckMessage]:
     place = PhysicalDatabase("postgresql", "localhost", "5432", "shop")
     project.places(queue=place, default=place)
@@ -218,6 +249,13 @@ def listening_nowhere(project: Project) -> Iterable[CheckMessage]:
     project.option("default", listen_database_alias="direct")
     project.option("alerts", listen_database_alias="bulk")
     return connections_module.check_listening_aliases()
+
+
+def reading_nowhere(project: Project) -> Iterable[CheckMessage]:
+    project.places(bulk=PhysicalDatabase("sqlite", "", "", "bulk.sqlite3"))
+    project.option("default", read_database_alias="replica")
+    project.option("alerts", read_database_alias="bulk")
+    return connections_module.check_reading_aliases()
 
 
 def listening_elsewhere(project: Project) -> Iterable[CheckMessage]:
@@ -310,6 +348,10 @@ PROVOKED: Mapping[str, Callable[[Project], Iterable[CheckMessage]]] = {
     "E007": other_vendor,
     "E008": foreign_key,
     "E009": listening_nowhere,
+    "E010": bad_schedules,
+    "E011": bad_paths,
+    "E012": bad_jobs,
+    "E013": reading_nowhere,
     "W001": one_place,
     "W002": repeatable_read,
     "W003": impatient_sqlite,

@@ -71,6 +71,15 @@ def test_no_router_is_needed_where_all_queues_live_on_default(settings, change):
     assert found() == {}
 
 
+def test_recurring_tasks_that_are_right_are_silent_and_wrong_options_are_e001s(change):
+    entry = {"task_path": "tests.shop.tasks.sweep", "schedule": "0 3 * * *", "args": [1]}
+    change("default", recurring={"nightly": entry})
+    assert found() == {}
+
+    change("default", recurring={"nightly": {**entry, "priority": "high"}})
+    assert set(found()) == {"dj_queue.E001"}
+
+
 def test_checks_send_no_statement_and_open_no_connection(change, monkeypatch):
     from django.db.backends.base.base import BaseDatabaseWrapper
 

@@ -4,7 +4,14 @@ import math
 
 import pytest
 
-from dj_queue.conf import BackendOptions, DispatcherOptions, WorkerOptions, read_options
+from dj_queue.conf import (
+    BackendOptions,
+    DispatcherOptions,
+    RecurringOptions,
+    SchedulerOptions,
+    WorkerOptions,
+    read_options,
+)
 from dj_queue.exceptions import InvalidOption
 
 OPTIONS = "TASKS['x']['OPTIONS']"
@@ -14,9 +21,31 @@ def read(**options):
     return read_options("x", {"OPTIONS": options})
 
 
+def recurring(**entry):
+    return {"recurring": {"a": {"task_path": "x.y", "schedule": "@daily", **entry}}}
+
+
+def test_recurring_tasks_are_read_by_key():
+    options = read(**recurring(args=[1], kwargs={"b": 2}), scheduler={"misfire_after": 9})
+
+    task = RecurringOptions("x.y", "@daily", args=(1,), kwargs={"b": 2})
+    assert options.recurring == (("a", task),)
+    assert options.scheduler == SchedulerOptions(misfire_after=9.0)
+
+
 def test_no_options_are_the_defaults():
     assert read_options("x", {}) == read() == BackendOptions()
-    assert BackendOptions().workers == (WorkerOptions(("*",), 3, 0.1),)
+    assert BackendOptions().workers == (WorkerOptions(("*",), 3, 0, 1, 0.1),)
+
+
+def test_a_process_may_miss_a_heartbeat_before_it_is_given_up():
+    with pytest.raises(InvalidOption) as caught:
+        read(process_heartbeat_interval=10, process_alive_threshold=19)
+
+    assert str(caught.value) == (
+        f"{OPTIONS}['process_alive_threshold']: expected at least twice "
+        "process_heartbeat_interval (20), got 19.0"
+    )
 
 
 def test_sections_are_read_into_their_dataclasses():
@@ -29,7 +58,7 @@ def test_sections_are_read_into_their_dataclasses():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"thread": 1}, "['thread']: expected one of database_alias, listen_database_alias, ded"),
+        ({"thread": 1}, "['thread']: expected one of database_alias, read_database_alias, list"),
         ({"dedicated": 1}, "['dedicated']: expected True or False, got 1"),
         ({"database_alias": ""}, "['database_alias']: expected the alias of a database in DATAB"),
         (
@@ -53,6 +82,10 @@ def test_sections_are_read_into_their_dataclasses():
             "['workers'][0]['threads']: expected a whole number from 1 to 1000, got 2.0",
         ),
         (
+            {"workers": [{"concurrency": 10_001}]},
+            "['workers'][0]['concurrency']: expected a whole number from 0 to 10000, got 10001",
+        ),
+        (
             {"workers": [{"polling_interval": math.nan}]},
             "['workers'][0]['polling_interval']: expected a number of seconds from 0.001 to 3600",
         ),
@@ -73,6 +106,61 @@ def test_sections_are_read_into_their_dataclasses():
         (
             {"workers": [{"queues": "x" * 65}]},
             "['workers'][0]['queues'][0]: expected '*', a queue name or the beginning of one and",
+        ),
+        ({"scheduler": {"polling_interval": 0}}, "['scheduler']['polling_interval']: expected a n"),
+        (
+            {"scheduler": {"dynamic_tasks_enabled": 1}},
+            "['scheduler']['dynamic_tasks_enabled']: exp",
+        ),
+        (
+            {"scheduler": {"misfire_after": 0}},
+            "['scheduler']['misfire_after']: expected a number o",
+        ),
+        ({"recurring": []}, "['recurring']: expected a dict of dicts, got []"),
+        (
+            {"recurring": {"": {}}},
+            "['recurring']: expected keys of 1 to 64 characters, without NUL",
+        ),
+        ({"recurring": {"a": 3}}, "['recurring']['a']: expected a dict, got 3"),
+        (
+            {"recurring": {"a": {"task_path": "x.y"}}},
+            "['recurring']['a']: expected a dict with 'schedule', got {'task_path': 'x.y'}",
+        ),
+        (
+            recurring(schedule=3),
+            "['recurring']['a']['schedule']: expected a cron expression of 1 t",
+        ),
+        (
+            recurring(task_path=""),
+            "['recurring']['a']['task_path']: expected the path of a task of",
+        ),
+        (
+            recurring(args="ab"),
+            "['recurring']['a']['args']: expected a list of positional argument",
+        ),
+        (
+            recurring(kwargs=[]),
+            "['recurring']['a']['kwargs']: expected a dict of keyword arguments",
+        ),
+        (
+            recurring(queue_name="a*"),
+            "['recurring']['a']['queue_name']: expected a queue name (1 t",
+        ),
+        (
+            recurring(priority=101),
+            "['recurring']['a']['priority']: expected a whole number from -1",
+        ),
+        (
+            recurring(timezone=1),
+            "['recurring']['a']['timezone']: expected a time zone of 1 to 64 c",
+        ),
+        (
+            recurring(misfire="never"),
+            "['recurring']['a']['misfire']: expected one of 'latest', 'all', 'skip', got 'never'",
+        ),
+        (
+            recurring(when=1),
+            "['recurring']['a']['when']: expected one of task_path, schedule, args",
         ),
         ({"dispatcher": {"batch_size": "many"}}, "['dispatcher']['batch_size']: expected a whole"),
     ],

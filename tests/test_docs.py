@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from datetime import date
 from importlib import import_module
 from pathlib import Path
@@ -32,7 +32,14 @@ import dj_queue
 from dj_queue import events, exceptions
 from dj_queue.checks import STATIC
 from dj_queue.compat import task_backends
-from dj_queue.conf import BackendOptions, DispatcherOptions, WorkerOptions, read_options
+from dj_queue.conf import (
+    BackendOptions,
+    DispatcherOptions,
+    RecurringOptions,
+    SchedulerOptions,
+    WorkerOptions,
+    read_options,
+)
 from dj_queue.management.commands import dj_queue_routes
 from dj_queue.models import Attempt, Job
 from dj_queue.models.fields import normalize_json
@@ -51,6 +58,8 @@ SECTIONS = {
     "Options of a backend": BackendOptions,
     "Options of a worker": WorkerOptions,
     "Options of the dispatcher": DispatcherOptions,
+    "Options of the scheduler": SchedulerOptions,
+    "Options of a recurring task": RecurringOptions,
 }
 
 
@@ -113,10 +122,15 @@ def test_defaults_and_bounds_of_an_option_are_those_of_the_code(heading: str, na
     option = {each.name: each for each in fields(SECTIONS[heading])}[name]
     text = definitions(section("docs/options.md", heading))[name]
 
-    default, expected = re.findall(r"Default: `(.+)`\. Expected: (.+)\.$", text)[0]
+    default, expected = re.findall(r"(Default: `.+`|Required)\. Expected: (.+)\.$", text)[0]
 
     parser = option.metadata["parser"]
-    assert parser(ast.literal_eval(default), name) == option.default
+    if option.default is MISSING and option.default_factory is MISSING:
+        assert default == "Required"
+    else:
+        in_code = option.default_factory() if option.default is MISSING else option.default
+        documented = default.removeprefix("Default: `").removesuffix("`")
+        assert parser(ast.literal_eval(documented), name) == in_code
     assert expected == expectation(parser)
 
 
@@ -170,7 +184,11 @@ def test_level_and_payload_of_an_event_are_those_of_the_code(event: str) -> None
     ((comment,),) = [re.findall(rf'"{event}": .*# (.+)', source)]
     keys = [key.strip() for key in comment.partition(":")[0].split(",")]
     assert level == logging.getLevelName(events.LEVELS[event])
-    of_a_database = event.startswith(("database_", "listener_")) or event == "other_deployment"
+    of_a_database = event.startswith(("database_", "listener_", "process_")) or event in (
+        "other_deployment",
+        "claims_recovered",
+        "fork_failed",
+    )
     everywhere = ["database"] if of_a_database else ["backend", "database"]
     assert [*everywhere, *re.findall(r"`(\w+)`", payload)] == keys
 
@@ -238,8 +256,10 @@ SETTINGS = [
 
 
 @pytest.mark.parametrize("block", SETTINGS)
-def test_settings_pass_our_checks(block: str) -> None:
+def test_settings_pass_our_checks(block: str, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = run_settings(block)
+    for name in ("shop", "shop.tasks"):
+        monkeypatch.setitem(sys.modules, name, import_module(f"tests.{name}"))
 
     for backend, params in settings["TASKS"].items():
         read_options(backend, params)

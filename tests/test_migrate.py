@@ -69,7 +69,7 @@ def test_tables_that_were_recorded_but_are_not_there_are_named(pointed_elsewhere
     status, output = run()
 
     assert status == 1
-    assert "it lacks dj_queue_attempt, dj_queue_claimedexecution" in output
+    assert "it lacks dj_queue_attempt, dj_queue_blockedexecution" in output
     assert "Run `manage.py dj_queue_migrate --repair`" in output
     assert "not ready: 1 of 2 queue databases" in output
     assert "[1/2] queue" in output

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import io
+import os
+import random
+import signal
 import time
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from project import DjangoProject
 from protocol import DATABASES, PLACE, serve
 
 SLICE = 5_000
+FAR_AWAY = datetime(2100, 1, 1, tzinfo=UTC)
 
 
 class Ours(DjangoProject):
@@ -46,6 +51,31 @@ class Ours(DjangoProject):
 
         return _database(alias).objects(FinishedExecution).count()
 
+    def ended(self, alias: str = "default") -> int:
+        """Count the jobs that finished or failed."""
+        from dj_queue.models import FailedExecution, FinishedExecution
+
+        db = _database(alias)
+        return sum(db.objects(state).count() for state in (FinishedExecution, FailedExecution))
+
+    def processes(self, kind: str | None) -> list[int]:
+        """Give the pids of the processes that are registered, of one kind or of all."""
+        from dj_queue.models import Process
+
+        rows = _database("default").objects(Process)
+        return list((rows.filter(kind=kind) if kind else rows).values_list("pid", flat=True))
+
+    def kill_a_worker(self) -> int:
+        """Kill a worker that is registered, by its row; give how many that were: one or none."""
+        pids = self.processes("worker")
+        if not pids:
+            return 0
+        try:
+            os.kill(random.choice(pids), signal.SIGKILL)
+        except ProcessLookupError:  # It is dead, and about to be recovered.
+            return 0
+        return 1
+
     def reconnect(self) -> None:
         """Forget the connections: a server was down meanwhile."""
         from django.db import connections
@@ -65,6 +95,26 @@ class Ours(DjangoProject):
             numbers = range(first, min(first + SLICE, count))
             calls = [(variants[number % len(variants)], [number], {}) for number in numbers]
             backend.enqueue_all(calls)
+
+    def fill_key(self, count: int, limit: int) -> None:
+        """Enqueue `count` jobs that record when they ran, all of one concurrency key."""
+        from tasks import span
+
+        from dj_queue.compat import task_backends
+        from dj_queue.tasks import Concurrency, task
+
+        rule = Concurrency(key="hot", limit=limit)
+        hot = task(concurrency=rule)(span.func)
+        for first in range(0, count, SLICE):
+            numbers = range(first, min(first + SLICE, count))
+            task_backends["default"].enqueue_all([(hot, [number], {}) for number in numbers])
+
+    def slots_held(self) -> int:
+        """Count the slots that are held, and semaphores that say so."""
+        from dj_queue.models import Semaphore, Slot
+
+        db = _database("default")
+        return db.objects(Slot).count() + db.objects(Semaphore).count()
 
     def pause(self, queue: str, paused: bool) -> None:
         """Pause or resume a queue."""
@@ -98,6 +148,36 @@ class Ours(DjangoProject):
         while claimed := _claim(selectors, limit):
             count += len(claimed)
         return count / (time.perf_counter() - began)
+
+    def fill_scheduled(self, count: int) -> None:
+        """Enqueue `count` jobs that are due far from now, one a millisecond after the other."""
+        from tasks import noop
+
+        for first in range(0, count, SLICE):
+            numbers = range(first, min(first + SLICE, count))
+            times = [FAR_AWAY + timedelta(milliseconds=number) for number in numbers]
+            calls = [(noop.using(run_after=at), [0], {}) for at in times]
+            noop.get_backend().enqueue_all(calls)
+
+    def dispatch_seconds(self, limit: int, repeats: int) -> list[float]:
+        """Time how long it takes to make `limit` jobs ready on the day when all are due."""
+        from dj_queue.operations.dispatch import dispatch_due
+
+        seconds = []
+        for _ in range(repeats):
+            began = time.perf_counter()
+            count = dispatch_due(_database("default"), now=FAR_AWAY + timedelta(1), limit=limit)
+            seconds.append(time.perf_counter() - began)
+            if count != limit:
+                raise RuntimeError(f"expected {limit} jobs to be made ready, got {count}")
+        return seconds
+
+    def count(self, state: str) -> int:
+        """Count the jobs in a state."""
+        from dj_queue.models import STATES
+
+        [model] = [each for each in STATES if each.state == state]
+        return _database("default").objects(model).count()
 
     def audit(self, alias: str = "default") -> dict[str, int]:
         """Count jobs, jobs in each state, and jobs that are not in exactly one."""

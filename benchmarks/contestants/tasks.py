@@ -22,6 +22,20 @@ def stamp(sent: float) -> None:
 
 
 @task()
+def span(number: int) -> None:
+    """Record when this job began and ended."""
+    began = time.time()
+    ended = time.time()
+    record(f"{began} {ended} {number}")
+
+
+@task()
 def append(number: int) -> None:
     """Record that this job was executed."""
     record(number)
+
+
+@task()
+def fail(number: int) -> None:
+    """Raise."""
+    raise ValueError(number)

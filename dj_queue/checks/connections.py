@@ -119,6 +119,23 @@ def check_listening_aliases(**_: Any) -> Found:
         yield fault(Error, "E009", f"{listening_path(each.backend)}: {problem}", remedy)
 
 
+def check_reading_aliases(**_: Any) -> Found:
+    """E013: an alias to read from that DATABASES lacks, or of another vendor or database."""
+    for each in healthy_routes():
+        alias = options_of(each).read_database_alias
+        if alias is None:
+            continue
+        path = f"TASKS[{each.backend!r}]['OPTIONS']['read_database_alias']"
+        if alias not in connections.databases:
+            names = ", ".join(map(repr, connections.databases))
+            problem = f"expected an alias of DATABASES ({names}), got {alias!r}"
+        elif (here := physical(each.alias)).vendor != (there := physical(alias)).vendor:
+            problem = f"expected a replica of {here}, got {alias!r} on {there}"
+        else:
+            continue
+        yield fault(Error, "E013", f"{path}: {problem}", "Correct it, or leave it out.")
+
+
 def check_listening_places(**_: Any) -> Found:
     """W006: a listening alias that leads to another database than the queue's."""
     for each, alias in listening():
@@ -189,7 +206,8 @@ def connections_needed(backend: str) -> int:
         workers = route(backend).options.workers
     except InvalidOption:
         return 0
-    return sum(each.threads + 1 for each in workers) + 2
+    # One more begins the coroutines; how many of those use this database is not known here.
+    return sum(each.threads + bool(each.concurrency) + 1 for each in workers) + 2
 
 
 def listening() -> list[tuple[Any, str]]:

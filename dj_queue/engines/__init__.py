@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from django.db import DatabaseError
 
 from dj_queue.engines.base import ClaimEngine
@@ -36,15 +33,19 @@ def engine_for(db: QueueDatabase) -> ClaimEngine:
     return ENGINES.get(vendor) or ClaimEngine()
 
 
-@contextmanager
-def naming_tables(db: QueueDatabase) -> Iterator[None]:
+class naming_tables:  # noqa: N801 - used like a function
     """Turn the database's complaint of a missing table into NotMigrated, with the remedy."""
-    try:
-        yield
-    except DatabaseError as error:
-        if engine_for(db).is_missing_table(error):
+
+    def __init__(self, db: QueueDatabase) -> None:
+        self._db = db
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        db = self._db
+        if isinstance(error, DatabaseError) and engine_for(db).is_missing_table(error):
             raise NotMigrated(
                 f"expected dj_queue's tables on database {db.alias!r} (backend {db.backend!r}), "
                 f"got: {str(error).strip()}. Create them with `manage.py dj_queue_migrate`"
             ) from error
-        raise

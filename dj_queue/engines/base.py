@@ -5,35 +5,33 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from django.db import DatabaseError, models
-from django.db.models import Q
+from django.db.models import F, Q
 
+from dj_queue.engines.claims import Claim, Holder, attach, claim_of, held
+from dj_queue.engines.minutes import SUMS, Ended, minutes_of
 from dj_queue.engines.notifications import Listening
 from dj_queue.engines.selectors import Turn, turns_of
+from dj_queue.engines.semaphores import SemaphoreLocks
 from dj_queue.models import (
     ClaimedExecution,
     Execution,
     FinishedExecution,
     Job,
     Pause,
+    QueueMinute,
     ReadyExecution,
     ScheduledExecution,
     State,
     state_of,
 )
-from dj_queue.models.ids import new_id
 from dj_queue.routers import QueueDatabase
 
 LOCK_NAME = "dj_queue_migrate"
 LOCK_SECONDS = 60
-
-
-Claim = tuple[UUID, UUID]
-"""A job and the token under which it is claimed."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +46,16 @@ class Server:
         return f"{self.name} {dotted(self.version)}".strip()
 
 
-class ClaimEngine:
+class ClaimEngine(SemaphoreLocks):
     """What a queue does in its database; stateless, one method per thing vendors differ in."""
 
     oldest: tuple[int, ...] = ()
+    can_notify = False
+    skips_by_recursion = False
+    """Whether a query may step through an index by itself, and a SELECT in FROM see its steps.
+
+    Otherwise the optimizer is trusted to skip for a DISTINCT.
+    """
 
     def store(self, db: QueueDatabase, ready: Sequence[Job], scheduled: Sequence[Job]) -> None:
         """Insert new jobs of this backend in their first state, all or none, and wake workers.
@@ -72,8 +76,7 @@ class ClaimEngine:
         selectors: Sequence[str],
         *,
         limit: int,
-        process_id: UUID,
-        now: datetime,
+        holder: Holder,
     ) -> list[ClaimedExecution]:
         """Move up to `limit` ready jobs of the backend to claimed, and return them.
 
@@ -88,27 +91,49 @@ class ClaimEngine:
             ready = self._take_ready(db, turns, limit)
             if not ready:
                 return []
-            token = new_id()
-            claimed = [held(row, process_id, token, now) for row in ready]
+            claimed = [held(row, holder) for row in ready]
             self.insert(db, claimed)
-            jobs = {job.id: job for job in self._payloads(db, [row.job_id for row in ready])}
-        for row in claimed:
-            attach(row, jobs[row.job_id])
+            self.load_jobs(db, claimed)
         return claimed
 
+    def load_jobs(self, db: QueueDatabase, claimed: Sequence[ClaimedExecution]) -> None:
+        """Give claims their jobs. One statement."""
+        jobs = {job.id: job for job in self._payloads(db, _ids(claimed))}
+        for row in claimed:
+            attach(row, jobs[row.job_id])
+
     def finish(
-        self, db: QueueDatabase, rows: Sequence[FinishedExecution], tokens: Sequence[UUID]
+        self,
+        db: QueueDatabase,
+        rows: Sequence[FinishedExecution],
+        tokens: Sequence[UUID],
+        waits: Sequence[float],
     ) -> set[Claim]:
         """Move claims to finished: those whose token, one per row, still holds; return these.
 
+        They are added to their queues' minutes; `waits` are the seconds that each had waited.
         Opens a transaction, or joins the one that is open.
         """
         with db.atomic(savepoint=False):
             taken = self.take(db, ClaimedExecution, _ids(rows), tokens)
             held = set(map(claim_of, taken))
-            by_claim = zip(rows, tokens, strict=True)
-            self.insert(db, [row for row, token in by_claim if (row.pk, token) in held])
+            by_claim = zip(rows, tokens, waits, strict=True)
+            recorded = [(row, wait) for row, token, wait in by_claim if (row.pk, token) in held]
+            self.insert(db, [row for row, _ in recorded])
+            self.add_minutes(db, minutes_of(Ended.well(row, wait) for row, wait in recorded))
         return held
+
+    def add_minutes(self, db: QueueDatabase, rows: Sequence[QueueMinute]) -> None:
+        """Add rows to what their queues' minutes hold already. Needs an open transaction."""
+        for row in rows:
+            known = db.objects(QueueMinute).filter(
+                backend=row.backend,
+                minute=row.minute,
+                queue_name=row.queue_name,
+                process_id=row.process_id,
+            )
+            if not known.update(**{name: F(name) + getattr(row, name) for name in SUMS}):
+                db.objects(QueueMinute).bulk_create([row])
 
     def take(
         self,
@@ -116,18 +141,33 @@ class ClaimEngine:
         state: type[State],
         ids: Sequence[UUID],
         tokens: Sequence[UUID] | None = None,
+        skip_locked: bool = False,
     ) -> list[State]:
         """Delete this backend's state rows of these jobs; return those really deleted, unordered.
 
         With `tokens` (one per id) a claim is only taken by who holds its token. Waits for rows
-        that another transaction holds. Needs an open transaction.
+        that another transaction holds, or skips them where that is asked for and the vendor can;
+        only one of the two may be asked for. Needs an open transaction.
         """
-        rows = self._lock(db, state, ids)
+        rows = self._lock(db, state, ids, skip_locked)
         if tokens is not None:
             holders = set(zip(ids, tokens, strict=True))
             rows = [row for row in rows if (row.pk, row.claim_token) in holders]  # type: ignore[attr-defined]
         self._delete(db, state, [row.pk for row in rows])
         return rows
+
+    def held_by(
+        self, db: QueueDatabase, processes: Sequence[UUID], limit: int
+    ) -> list[ClaimedExecution]:
+        """Lock and return up to `limit` claims of these processes, of every backend, by id.
+
+        Leaves out those that another transaction holds: a process that was stopped in the middle
+        of one keeps its locks. Needs an open transaction.
+        """
+        rows = db.objects(ClaimedExecution).filter(process_id__in=processes)
+        return list(
+            rows.select_for_update(skip_locked=self._skips_locked(db)).order_by("pk")[:limit]
+        )
 
     def wake(self, db: QueueDatabase, queues: Iterable[str]) -> None:
         """Tell the backend's workers, wherever they are, that these queues have ready jobs.
@@ -189,13 +229,12 @@ class ClaimEngine:
     def _payloads(self, db: QueueDatabase, ids: Sequence[UUID]) -> Iterable[Job]:
         return db.objects(Job).filter(pk__in=ids)
 
-    def _lock(self, db: QueueDatabase, state: type[State], ids: Sequence[UUID]) -> list[State]:
+    def _lock(
+        self, db: QueueDatabase, state: type[State], ids: Sequence[UUID], skip_locked: bool
+    ) -> list[State]:
         own = db.objects(state).filter(pk__in=ids, backend=db.backend)
-        return list(own.order_by("pk").select_for_update())
-
-    def _skips_locked(self, db: QueueDatabase) -> bool:
-        can = db.connection.features.has_select_for_update_skip_locked
-        return can and db.options.use_skip_locked
+        skip_locked = skip_locked and self._skips_locked(db)
+        return list(own.order_by("pk").select_for_update(skip_locked=skip_locked))
 
     def _delete(self, db: QueueDatabase, state: type[Execution], ids: Sequence[UUID]) -> None:
         # Not .delete(): with any signal receiver in the project that would load every row first.
@@ -206,25 +245,6 @@ class ClaimEngine:
 def dotted(version: tuple[int, ...]) -> str:
     """Write a version as people do."""
     return ".".join(map(str, version))
-
-
-def held(
-    row: Job | Execution, process_id: UUID, token: UUID, now: datetime, **columns: Any
-) -> ClaimedExecution:
-    """Build the claim of a ready job."""
-    claim = {"process_id": process_id, "claim_token": token, "claimed_at": now}
-    return state_of(ClaimedExecution, row, **claim, **columns)
-
-
-def claim_of(row: ClaimedExecution) -> Claim:
-    """Return what a worker has to hold to finish the job."""
-    return row.job_id, row.claim_token
-
-
-def attach(claimed: ClaimedExecution, job: Job) -> None:
-    """Give a claimed row the job that was loaded with it."""
-    claimed._state.db = job._state.db
-    ClaimedExecution._meta.get_field("job").set_cached_value(claimed, job)
 
 
 def new_rows(ready: Sequence[Job], scheduled: Sequence[Job]) -> list[models.Model]:

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db import DatabaseError, InterfaceError, OperationalError, models
+from django.db import DatabaseError, OperationalError, models
 
-from dj_queue.engines.base import (
-    LOCK_NAME,
-    LOCK_SECONDS,
-    ClaimEngine,
-    Server,
-    by_table,
-    new_rows,
-)
+from dj_queue.engines.base import LOCK_NAME, LOCK_SECONDS, ClaimEngine, Server, new_rows
+from dj_queue.engines.minutes import added_up
+from dj_queue.engines.packets import inserts, may_send_at_once, send_at_once
 from dj_queue.engines.selectors import Turn, distinct_selectors, turns_of
-from dj_queue.engines.sql import columns, marks, prepared, prepared_columns, table
-from dj_queue.models import Execution, Job, Pause, ReadyExecution, State
+from dj_queue.engines.sql import columns, marks, prepared, table
+from dj_queue.models import (
+    Execution,
+    Job,
+    Pause,
+    QueueMinute,
+    ReadyExecution,
+    Semaphore,
+    State,
+)
 from dj_queue.routers import QueueDatabase
 
 # ER_LOCK_WAIT_TIMEOUT, ER_LOCK_DEADLOCK, and MariaDB's ER_CHECKREAD (row changed since the read).
@@ -32,20 +37,25 @@ OWN = "CONCAT(backend, '') = %s"
 # Without an order and a limit an IN list of a third of the table or more is found by a scan of it
 # all (8.0 to 9, MariaDB 10.11), which waits for every row that another claim has locked.
 BY_PRIMARY_KEY = "ORDER BY job_id LIMIT %s"
-# A statement must fit into max_allowed_packet: 16 MB where MariaDB is not told otherwise.
-SLICE_LENGTH = 4_000_000
-
-
-Statement = tuple[str, list[Any]]
-"""SQL and its parameters."""
-
+# VALUES() is going to leave MySQL, but MariaDB has nothing else.
+ON_DUPLICATE = {"when_known": "ON DUPLICATE KEY UPDATE", "new": "VALUES({})"}
 # The index is forced: for a small table the optimizer sorts instead, and locks every row it sorts,
 # so that a second claim finds nothing to take.
-CLAIMABLE = f"""(
-    SELECT {columns(ReadyExecution)}, {{place}} AS turn FROM {table(ReadyExecution)}
-    FORCE INDEX ({{index}}) WHERE backend = %s AND {{matching}}
-    ORDER BY priority DESC, job_id LIMIT %s FOR UPDATE {{skip}}
-)"""
+OF_RANGE = f"""FROM {table(ReadyExecution)} FORCE INDEX ({{index}})
+    WHERE backend = %s AND {{matching}} ORDER BY priority DESC, job_id LIMIT %s"""
+LOCK_RANGE = f"SELECT {columns(ReadyExecution)}, {{turn}} AS turn {OF_RANGE} FOR UPDATE {{skip}}"
+# The best of several ranges are found without a lock, then locked one after the other, in the order
+# of the derived table, until there are enough: no row is locked that is not taken. Twice as many
+# are looked at, in case another claim holds the first.
+OF_BEST = f"(SELECT job_id, priority, {{turn}} AS turn {OF_RANGE})"
+LOCK_BEST = f"""
+    SELECT {columns(ReadyExecution, "ready.")}, best.turn, best.seen_count FROM (
+        SELECT job_id, turn, COUNT(*) OVER () AS seen_count FROM (
+            {{ranges}} ORDER BY turn, priority DESC, job_id LIMIT %s
+        ) seen ORDER BY turn, priority DESC, job_id LIMIT %s
+    ) best STRAIGHT_JOIN {table(ReadyExecution)} ready FORCE INDEX (PRIMARY)
+    ON ready.job_id = best.job_id LIMIT %s FOR UPDATE {{skip}}
+"""
 ONE_QUEUE = f"""queue_name = %s
     AND NOT EXISTS (SELECT 1 FROM {table(Pause)} WHERE queue_name = %s)"""
 ANY_QUEUE = f"queue_name NOT IN (SELECT queue_name FROM {table(Pause)})"
@@ -55,9 +65,26 @@ HAS_JOBS_IN = f"""(
     AND NOT EXISTS (SELECT 1 FROM {table(Pause)} WHERE queue_name = %s)
 )"""
 # With both columns DISTINCT skips from queue to queue; with the name alone it reads every row.
-READY_QUEUES = (
-    f"SELECT DISTINCT backend, queue_name FROM {table(ReadyExecution)} WHERE backend = %s"
-)
+READY_QUEUES = f"""
+    SELECT queue_name, EXISTS (SELECT 1 FROM {table(Pause)} p WHERE p.queue_name = q.queue_name)
+    FROM (SELECT DISTINCT backend, queue_name FROM {table(ReadyExecution)} WHERE backend = %s) q
+"""
+
+
+# The update changes nothing: it locks the row. In the order given, so that two who want the same
+# keys do not wait for each other.
+LOCK_SEMAPHORES = f"""INSERT INTO {table(Semaphore)} ({columns(Semaphore)}) VALUES {{rows}}
+    ON DUPLICATE KEY UPDATE held = {table(Semaphore)}.held"""
+
+
+@dataclass(frozen=True)
+class Range:
+    """Ready rows that an index gives in claim order: the place of their turn, and a condition."""
+
+    turn: int
+    index: str
+    matching: str
+    params: tuple[Any, ...]
 
 
 class MySQLEngine(ClaimEngine):
@@ -72,18 +99,26 @@ class MySQLEngine(ClaimEngine):
     oldest: tuple[int, ...] = (8, 0, 11)
 
     def store(self, db: QueueDatabase, ready: Sequence[Job], scheduled: Sequence[Job]) -> None:
-        inserts = list(_inserts(db, new_rows(ready, scheduled)))
-        if len(inserts) <= 1 + bool(ready) + bool(scheduled) and _may_send_at_once(db):
-            self._send_at_once(db, inserts)
+        statements = list(inserts(db, new_rows(ready, scheduled)))
+        if may_send_at_once(db, statements):
+            send_at_once(db, statements)
             return
         with db.atomic(), db.cursor() as cursor:
-            for insert in inserts:
-                cursor.execute(*insert)
+            for each in statements:
+                cursor.execute(each.sql, each.params)
 
     def insert(self, db: QueueDatabase, rows: Iterable[models.Model]) -> None:
         with db.cursor() as cursor:
-            for insert in _inserts(db, rows):
-                cursor.execute(*insert)
+            for each in inserts(db, rows):
+                cursor.execute(each.sql, each.params)
+
+    def lock_semaphores(
+        self, db: QueueDatabase, keys: Sequence[str], now: datetime
+    ) -> dict[str, Semaphore]:
+        sql, params = self._locking(db, keys, now)
+        with db.cursor() as cursor:
+            cursor.execute(sql, params)
+        return {row.key: row for row in db.objects(Semaphore).filter(pk__in=keys)}
 
     def server(self, db: QueueDatabase) -> Server:
         version = db.connection.mysql_version  # type: ignore[attr-defined]
@@ -106,30 +141,40 @@ class MySQLEngine(ClaimEngine):
                 cursor.execute("SELECT RELEASE_LOCK(%s)", [name])
                 cursor.fetchone()
 
+    def _locking(
+        self, db: QueueDatabase, keys: Sequence[str], now: datetime
+    ) -> tuple[str, list[Any]]:
+        """Return the statement that locks semaphores, and its parameters."""
+        [since] = prepared(db, Semaphore, "expires_at", [now])
+        rows = ", ".join(["(%s, 0, %s)"] * len(keys))
+        return LOCK_SEMAPHORES.format(rows=rows), [value for key in keys for value in (key, since)]
+
     def _turns(self, db: QueueDatabase, selectors: Sequence[str]) -> list[Turn]:
         asked = distinct_selectors(selectors)
         exact = [each for each in asked if not each.endswith("*")]
+        has_prefix = len(asked) > len(exact) + ("*" in asked)
+        if has_prefix:
+            return turns_of(asked, self._ready_queues(db))
         looks = [f"EXISTS (SELECT 1 FROM {table(Pause)})", HAS_JOBS, *[HAS_JOBS_IN] * len(exact)]
         names = [value for name in exact for value in (db.backend, name, name)]
         with db.cursor() as cursor:
             cursor.execute(f"SELECT {', '.join(looks)}", [db.backend, *names])
             is_any_paused, has_jobs, *has_jobs_in = cursor.fetchone()
-        prefixes = len(asked) - len(exact) - ("*" in asked)
-        if has_jobs and len(asked) > len(exact) and (is_any_paused or prefixes):
-            paused = set(db.objects(Pause).values_list("queue_name", flat=True))
-            return turns_of(asked, {name: name in paused for name in self._ready_queues(db)})
+        if is_any_paused and has_jobs and "*" in asked:
+            return turns_of(asked, self._ready_queues(db))
         turns = [Turn((name,)) for name, has in zip(exact, has_jobs_in, strict=True) if has]
         return [*turns, Turn(None, tuple(exact))] if has_jobs and "*" in asked else turns
 
-    def _ready_queues(self, db: QueueDatabase) -> list[str]:
+    def _ready_queues(self, db: QueueDatabase) -> dict[str, bool]:
+        """Return the queues that have ready jobs, and whether each is paused, in one statement."""
         with db.cursor() as cursor:
             cursor.execute(READY_QUEUES, [db.backend])
-            return [name for _, name in cursor.fetchall()]
+            return {name: bool(is_paused) for name, is_paused in cursor.fetchall()}
 
     def _take_ready(
         self, db: QueueDatabase, turns: Sequence[Turn], limit: int
     ) -> list[ReadyExecution]:
-        # Mostly the first has enough: then no row of another turn is locked.
+        # Mostly the first has enough: then nothing is read of another turn.
         rows = self._lock_ready(db, turns[:1], limit)
         if len(turns) > 1 and len(rows) < limit:
             rows += self._lock_ready(db, turns[1:], limit - len(rows))
@@ -139,27 +184,62 @@ class MySQLEngine(ClaimEngine):
     def _lock_ready(
         self, db: QueueDatabase, turns: Sequence[Turn], limit: int
     ) -> list[ReadyExecution]:
-        arms: list[str] = []
+        ranges = [each for place, turn in enumerate(turns) for each in _ranges(turn, place)]
+        if len(ranges) == 1:
+            return self._lock_range(db, ranges[0], limit)
+        rows = self._lock_best(db, ranges, limit)
+        seen_count = rows[0].seen_count if rows else limit  # type: ignore[attr-defined]
+        if len(rows) < min(limit, seen_count):
+            # Other claims hold what was seen: on, from one range after the other.
+            for each in ranges:
+                if len(rows) < limit:
+                    rows += self._lock_range(db, each, limit - len(rows), but=rows)
+        return sorted(rows, key=lambda row: (row.turn, -row.priority, row.pk))  # type: ignore[attr-defined]
+
+    def _lock_best(
+        self, db: QueueDatabase, ranges: Sequence[Range], limit: int
+    ) -> list[ReadyExecution]:
         params: list[Any] = []
-        skip = "SKIP LOCKED" if self._skips_locked(db) else ""
-        for place, turn in enumerate(turns):
-            for index, matching, values in _ranges(turn):
-                arms.append(
-                    CLAIMABLE.format(place=place, index=index, matching=matching, skip=skip)
-                )
-                params += [db.backend, *values, limit]
-        sql = " UNION ALL ".join(arms)
-        if len(arms) > 1:
-            sql += " ORDER BY turn, priority DESC, job_id LIMIT %s"
-            params.append(limit)
+        for each in ranges:
+            params += [db.backend, *each.params, limit]
+        arms = [
+            OF_BEST.format(turn=each.turn, index=each.index, matching=each.matching)
+            for each in ranges
+        ]
+        sql = LOCK_BEST.format(ranges=" UNION ALL ".join(arms), skip=self._skip(db))
+        params += [2 * limit, 2 * limit, limit]
         return list(db.objects(ReadyExecution).raw(sql, params))
 
-    def _lock(self, db: QueueDatabase, state: type[State], ids: Sequence[UUID]) -> list[State]:
+    def _lock_range(
+        self,
+        db: QueueDatabase,
+        range_: Range,
+        limit: int,
+        *,
+        but: Sequence[ReadyExecution] = (),
+    ) -> list[ReadyExecution]:
+        """Lock the best rows of a range; a transaction does not skip its own, those in `but`."""
+        matching, params = range_.matching, [db.backend, *range_.params]
+        if but:
+            matching += f" AND job_id NOT IN ({marks(len(but))})"
+            params += prepared(db, ReadyExecution, "job", [row.pk for row in but])
+        sql = LOCK_RANGE.format(
+            turn=range_.turn, index=range_.index, matching=matching, skip=self._skip(db)
+        )
+        return list(db.objects(ReadyExecution).raw(sql, [*params, limit]))
+
+    def _skip(self, db: QueueDatabase) -> str:
+        return "SKIP LOCKED" if self._skips_locked(db) else ""
+
+    def _lock(
+        self, db: QueueDatabase, state: type[State], ids: Sequence[UUID], skip_locked: bool
+    ) -> list[State]:
         if not ids:
             return []
+        skip = self._skip(db) if skip_locked else ""
         sql = (
             f"SELECT {columns(state)} FROM {table(state)} FORCE INDEX (PRIMARY) "
-            f"WHERE job_id IN ({marks(len(ids))}) AND {OWN} {BY_PRIMARY_KEY} FOR UPDATE"
+            f"WHERE job_id IN ({marks(len(ids))}) AND {OWN} {BY_PRIMARY_KEY} FOR UPDATE {skip}"
         )
         params = [*prepared(db, state, "job", ids), db.backend, len(ids)]
         return list(db.objects(state).raw(sql, params))
@@ -167,24 +247,6 @@ class MySQLEngine(ClaimEngine):
     def _payloads(self, db: QueueDatabase, ids: Sequence[UUID]) -> Iterable[Job]:
         sql = f"SELECT {columns(Job)} FROM {table(Job)} WHERE id IN ({marks(len(ids))})"
         return db.objects(Job).raw(sql, prepared(db, Job, "id", ids))
-
-    def _send_at_once(self, db: QueueDatabase, statements: Sequence[Statement]) -> None:
-        """Run statements as one transaction, in one round trip instead of one for each and three.
-
-        The server stops at the first that fails.
-        """
-        sql = "; ".join(["START TRANSACTION", *(sql for sql, _ in statements), "COMMIT"])
-        connection = db.connection
-        try:
-            with connection.cursor() as cursor:
-                cursor.execute(sql, [value for _, values in statements for value in values])
-                while cursor.nextset():
-                    pass
-        except BaseException:
-            # Whatever it was, the transaction must not stay open behind Django's back.
-            with suppress(DatabaseError, InterfaceError):
-                connection.rollback()
-            raise
 
     def _delete(self, db: QueueDatabase, state: type[Execution], ids: Sequence[UUID]) -> None:
         if not ids:
@@ -195,6 +257,11 @@ class MySQLEngine(ClaimEngine):
                 [*prepared(db, state, "job", ids), len(ids)],
             )
 
+    def add_minutes(self, db: QueueDatabase, rows: Sequence[QueueMinute]) -> None:
+        if rows:
+            with db.cursor() as cursor:
+                cursor.execute(*added_up(db, rows, **ON_DUPLICATE))
+
     def is_transient(self, error: DatabaseError) -> bool:
         return bool(error.args) and error.args[0] in TRANSIENT
 
@@ -202,39 +269,11 @@ class MySQLEngine(ClaimEngine):
         return error.args[:1] == (NO_SUCH_TABLE,)
 
 
-def _ranges(turn: Turn) -> list[tuple[str, str, tuple[str, ...]]]:
-    """Return what to read for a turn: index in claim order, condition and its parameters."""
+def _ranges(turn: Turn, place: int) -> list[Range]:
+    """Return what to read for a turn."""
     if turn.names is not None:
-        return [("dj_queue_ready_queue", ONE_QUEUE, (name, name)) for name in turn.names]
+        return [
+            Range(place, "dj_queue_ready_queue", ONE_QUEUE, (name, name)) for name in turn.names
+        ]
     others = f" AND queue_name NOT IN ({marks(len(turn.but))})" if turn.but else ""
-    return [("dj_queue_ready_any", ANY_QUEUE + others, turn.but)]
-
-
-def _may_send_at_once(db: QueueDatabase) -> bool:
-    connection = db.connection
-    is_multi = connection.settings_dict["OPTIONS"].get("multi_statements", True)
-    return is_multi and not connection.in_atomic_block and connection.get_autocommit()
-
-
-def _inserts(db: QueueDatabase, rows: Iterable[models.Model]) -> Iterator[Statement]:
-    for model, group in by_table(rows):
-        into = f"INSERT INTO {table(model)} ({columns(model)}) VALUES "
-        values = zip(*prepared_columns(db, model, group), strict=True)
-        for slice_ in _slices(list(values)):
-            row = f"({marks(len(slice_[0]))})"
-            yield into + ", ".join([row] * len(slice_)), [each for row in slice_ for each in row]
-
-
-def _slices(rows: list[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
-    """Cut rows into lists whose text fits into one statement; almost always it is one list."""
-    slice_: list[tuple[Any, ...]] = []
-    length = 0
-    for row in rows:
-        size = sum(len(value) for value in row if isinstance(value, str))
-        if slice_ and length + size > SLICE_LENGTH:
-            yield slice_
-            slice_, length = [], 0
-        slice_.append(row)
-        length += size
-    if slice_:
-        yield slice_
+    return [Range(place, "dj_queue_ready_any", ANY_QUEUE + others, turn.but)]

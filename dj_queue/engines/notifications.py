@@ -10,8 +10,7 @@ import select
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import DatabaseError, InterfaceError, connections
 
@@ -38,8 +37,7 @@ CONNECT_SECONDS = 10
 OLDEST_PSYCOPG = (3, 2)  # notifies(timeout=…, stop_after=…); psycopg2 has nothing of the kind
 
 
-@dataclass(frozen=True)
-class Wake:
+class Wake(NamedTuple):
     """What a notification says: these queues of a backend have jobs; None for any queue."""
 
     backend: str
@@ -110,7 +108,8 @@ class Suppressor:
         wake = _wake_for(db, queues)
         if wake is None:
             return None
-        commits_now = not db.in_transaction and db.connection.get_autocommit()
+        connection = db.connection  # Looked up once: it is asked for by thread, at some cost.
+        commits_now = not connection.in_atomic_block and connection.get_autocommit()
         if commits_now and self._is_repeated((db.alias, wake)):
             return None
         return payload_of(wake)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -10,15 +10,12 @@ from uuid import UUID
 
 from django.db import DatabaseError
 
-from dj_queue.engines.base import (
-    LOCK_NAME,
-    Claim,
-    ClaimEngine,
-    Server,
-    attach,
-    held,
-)
+from dj_queue.engines.arrays import array
+from dj_queue.engines.base import LOCK_NAME, ClaimEngine, Server
 from dj_queue.engines.claim_statement import claim_statement
+from dj_queue.engines.claims import Claim, HandedOn, Heir, Holder, claims_of
+from dj_queue.engines.hand_on_statement import HAND_ON, parameters
+from dj_queue.engines.minutes import ON_CONFLICT, added_up
 from dj_queue.engines.notifications import (
     CHANNEL,
     Listening,
@@ -27,39 +24,64 @@ from dj_queue.engines.notifications import (
     listening_alias,
     payload_for,
 )
-from dj_queue.engines.selectors import distinct_selectors
-from dj_queue.engines.sql import columns, prepared_columns, table
+from dj_queue.engines.selectors import distinct_selectors, in_turn
+from dj_queue.engines.sql import columns, prepared_columns, rows_of, table
 from dj_queue.engines.store_statement import store_many, store_one
 from dj_queue.models import (
     ClaimedExecution,
     FinishedExecution,
     Job,
+    QueueMinute,
+    Semaphore,
     State,
 )
-from dj_queue.models.ids import new_id
 from dj_queue.routers import QueueDatabase
 
 TRANSIENT = {"40001", "40P01", "55P03"}  # serialization, deadlock, lock not available
 UNDEFINED_TABLE = "42P01"
 
+# The claim of one job, by its id: locked, and deleted where it lies. A join might read all claims,
+# as often as there are rows to join, where the statistics are from a moment without any.
+HELD = f"""SELECT ctid AS spot, c.* FROM {table(ClaimedExecution)} c
+    WHERE c.job_id = {{held}}.job_id AND c.claim_token = {{held}}.claim_token"""
 FINISH = f"""
 WITH outcome AS (
-    SELECT * FROM unnest(%s::uuid[], %s::uuid[], %s::timestamptz[], %s::timestamptz[], %s::text[])
-    AS outcome(job_id, claim_token, started_at, finished_at, return_value)
+    SELECT * FROM unnest(%s::uuid[], %s::uuid[], %s::timestamptz[], %s::timestamptz[], %s::text[],
+        %s::float8[])
+    AS outcome(job_id, claim_token, started_at, finished_at, return_value, wait)
+), held AS MATERIALIZED (
+    SELECT c.*, o.started_at, o.finished_at, o.return_value, o.wait
+    FROM outcome o CROSS JOIN LATERAL ({HELD.format(held="o")} AND c.backend = %s FOR UPDATE) c
 ), taken AS (
-    DELETE FROM {table(ClaimedExecution)} c USING outcome o
-    WHERE c.job_id = o.job_id AND c.claim_token = o.claim_token AND c.backend = %s
-    RETURNING c.job_id, c.backend, c.queue_name, c.priority, c.attempt, c.process_id,
-        o.claim_token, o.started_at, o.finished_at, o.return_value
+    DELETE FROM {table(ClaimedExecution)} WHERE ctid = ANY(ARRAY(SELECT spot FROM held))
 ), finished AS (
     INSERT INTO {table(FinishedExecution)} (job_id, backend, queue_name, priority, attempt,
         worker_id, started_at, finished_at, return_value)
     SELECT job_id, backend, queue_name, priority, attempt,
-        process_id, started_at, finished_at, return_value FROM taken
+        process_id, started_at, finished_at, return_value FROM held
+), minutes AS (
+    INSERT INTO {table(QueueMinute)} AS known (id, backend, minute, queue_name, process_id,
+        finished, failed, waiting_seconds, running_seconds)
+    SELECT gen_random_uuid(), backend, date_trunc('minute', finished_at), queue_name, process_id,
+        COUNT(*), 0, SUM(wait), SUM(EXTRACT(EPOCH FROM finished_at - started_at))
+    FROM held GROUP BY 2, 3, 4, 5 ORDER BY 2, 3, 4, 5
+    ON CONFLICT (backend, minute, queue_name, process_id) DO UPDATE SET
+        finished = known.finished + excluded.finished,
+        waiting_seconds = known.waiting_seconds + excluded.waiting_seconds,
+        running_seconds = known.running_seconds + excluded.running_seconds
 )
-SELECT job_id, claim_token FROM taken
+SELECT job_id, claim_token FROM held
 """
+CLAIMS = f"""SELECT spot FROM unnest(%s::uuid[], %s::uuid[]) AS held(job_id, claim_token)
+CROSS JOIN LATERAL ({HELD.format(held="held")} FOR UPDATE) c"""
 
+# The update changes nothing: it locks the row. In the order given, so that two who want the same
+# keys do not wait for each other.
+LOCK_SEMAPHORES = f"""
+INSERT INTO {table(Semaphore)} AS s (concurrency_key, held, expires_at)
+SELECT key, 0, %s FROM unnest(%s::varchar[]) WITH ORDINALITY AS wanted(key, place) ORDER BY place
+ON CONFLICT (concurrency_key) DO UPDATE SET held = s.held RETURNING {columns(Semaphore, "s.")}
+"""
 
 FINISHED = ("job", "started_at", "finished_at", "return_value")
 
@@ -68,6 +90,9 @@ class PostgreSQLEngine(ClaimEngine):
     """Data-modifying CTEs: what the portable engine does in a transaction is one statement."""
 
     oldest = (14,)
+    skips_by_recursion = True
+    can_notify = True
+    hands_on_at_once = True
 
     def store(self, db: QueueDatabase, ready: Sequence[Job], scheduled: Sequence[Job]) -> None:
         queues = {job.queue_name for job in ready}
@@ -77,8 +102,7 @@ class PostgreSQLEngine(ClaimEngine):
         else:
             # Never suppressed: it may commit long after what it would be a repeat of.
             sql, params = store_many(ready, scheduled, payload_for(db, queues))
-        with _preparing_cursor(db) as cursor:
-            cursor.execute(sql, params)
+        _execute(db, sql, params)
 
     def claim(
         self,
@@ -86,27 +110,30 @@ class PostgreSQLEngine(ClaimEngine):
         selectors: Sequence[str],
         *,
         limit: int,
-        process_id: UUID,
-        now: datetime,
+        holder: Holder,
     ) -> list[ClaimedExecution]:
         sql, params = claim_statement(distinct_selectors(selectors), db.options.use_skip_locked)
-        token = new_id()
-        claim = {"process_id": process_id, "token": token, "now": now}
-        jobs = db.objects(Job).raw(sql, {**params, **claim, "backend": db.backend, "limit": limit})
-        claimed = []
-        for job in jobs:
-            attempt = job.attempt  # type: ignore[attr-defined] # beside the job's own columns
-            claimed.append(held(job, process_id, token, now, attempt=attempt))
-            attach(claimed[-1], job)
-        return claimed
+        params = {**params, **vars(holder), "backend": db.backend, "limit": limit}
+        jobs = list(db.objects(Job).raw(sql, params))
+        # Beside the job's own columns.
+        attempts = [job.attempt for job in jobs]  # type: ignore[attr-defined]
+        return in_turn(claims_of(holder, jobs, attempts), selectors)
 
     def finish(
-        self, db: QueueDatabase, rows: Sequence[FinishedExecution], tokens: Sequence[UUID]
+        self,
+        db: QueueDatabase,
+        rows: Sequence[FinishedExecution],
+        tokens: Sequence[UUID],
+        waits: Sequence[float],
     ) -> set[Claim]:
         ids, *values = prepared_columns(db, FinishedExecution, rows, FINISHED)
-        with db.cursor() as cursor:
-            cursor.execute(FINISH, [ids, list(tokens), *values, db.backend])
-            return set(cursor.fetchall())
+        arrays = map(array, [ids, tokens, *values, waits])
+        return set(_execute(db, FINISH, [*arrays, db.backend]).fetchall())
+
+    def add_minutes(self, db: QueueDatabase, rows: Sequence[QueueMinute]) -> None:
+        if rows:
+            with db.cursor() as cursor:
+                cursor.execute(*added_up(db, rows, **ON_CONFLICT))
 
     def take(
         self,
@@ -114,20 +141,47 @@ class PostgreSQLEngine(ClaimEngine):
         state: type[State],
         ids: Sequence[UUID],
         tokens: Sequence[UUID] | None = None,
+        skip_locked: bool = False,
     ) -> list[State]:
         sql = f"DELETE FROM {table(state)} t WHERE job_id = ANY(%s::uuid[])"
-        params: list[Any] = [list(ids)]
-        if tokens is not None:
+        params: list[Any] = [array(ids)]
+        if skip_locked and self._skips_locked(db):
+            free = f"SELECT job_id FROM {table(state)} WHERE job_id = ANY(%s::uuid[])"
+            # An array, so that the planner takes it for ten rows whatever the ids are.
             sql = (
-                f"DELETE FROM {table(state)} t USING unnest(%s::uuid[], %s::uuid[]) "
-                "AS held(job_id, claim_token) "
-                "WHERE t.job_id = held.job_id AND t.claim_token = held.claim_token"
+                f"DELETE FROM {table(state)} t "
+                f"WHERE job_id = ANY(ARRAY({free} FOR UPDATE SKIP LOCKED))"
             )
-            params.append(list(tokens))
+        if tokens is not None:
+            sql = f"DELETE FROM {table(state)} t WHERE ctid = ANY(ARRAY({CLAIMS}))"
+            params.append(array(tokens))
         # Not t.backend alone: without statistics every row of it is read by an index that begins
         # with the backend.
         sql += f" AND t.backend || '' = %s RETURNING {columns(state, 't.')}"
         return list(db.objects(state).raw(sql, [*params, db.backend]))
+
+    def lock_semaphores(
+        self, db: QueueDatabase, keys: Sequence[str], now: datetime
+    ) -> dict[str, Semaphore]:
+        cursor = _execute(db, LOCK_SEMAPHORES, [now, array(keys)])
+        rows = rows_of(db, Semaphore, cursor.fetchall())
+        return {row.key: row for row in rows}
+
+    def hand_on(
+        self, db: QueueDatabase, ended: Mapping[UUID, str], now: datetime, heir: Heir | None
+    ) -> tuple[HandedOn, set[str]]:
+        rows = _execute(db, HAND_ON, parameters(db, ended, now, heir)).fetchall()
+        left = {key for key, is_settled, *_ in rows if not is_settled}
+        taken = [row for _, _, *row in rows if row[0] is not None]
+        ready = {(backend, queue) for backend, queue, _, job_id, *_ in taken if job_id is None}
+        for other in sorted({backend for backend, _ in ready}):
+            queues = [queue for backend, queue in ready if backend == other]
+            self.wake(QueueDatabase(other, db.alias), queues)
+        mine = [row for _, _, *row in taken if row[1] is not None]
+        jobs = rows_of(db, Job, [values for _, *values in mine])
+        attempts = [attempt for attempt, *_ in mine]
+        inherited = claims_of(heir.holder, jobs, attempts) if heir else []
+        return HandedOn(len(taken), tuple(inherited)), left
 
     def wake(self, db: QueueDatabase, queues: Iterable[str]) -> None:
         payload = due(db, queues)
@@ -161,9 +215,8 @@ class PostgreSQLEngine(ClaimEngine):
         return _sqlstate(error) == UNDEFINED_TABLE
 
 
-@contextmanager
-def _preparing_cursor(db: QueueDatabase) -> Iterator[Any]:
-    """Give a cursor whose statement is planned once per connection, where the user says so.
+def _execute(db: QueueDatabase, sql: str, params: Any) -> Any:
+    """Execute a statement, planned once per connection where the user says so; return the cursor.
 
     That is `prepare_threshold` in the OPTIONS of the database: Django's default is None, for behind
     a transaction pooler a prepared statement may be missing, or be another. Django's own cursor
@@ -174,12 +227,12 @@ def _preparing_cursor(db: QueueDatabase) -> Iterator[Any]:
     connection.ensure_connection()
     driver = connection.connection
     if getattr(driver, "prepare_threshold", None) is None:
-        with connection.cursor() as cursor:
-            yield cursor
-        return
-    make = connection.make_debug_cursor if connection.queries_logged else connection.make_cursor
-    with make(connection.Database.Cursor(driver)) as cursor:  # type: ignore[attr-defined]
-        yield cursor
+        cursor = connection.cursor()
+    else:
+        make = connection.make_debug_cursor if connection.queries_logged else connection.make_cursor
+        cursor = make(connection.Database.Cursor(driver))  # type: ignore[attr-defined]
+    cursor.execute(sql, params)
+    return cursor
 
 
 def _sqlstate(error: DatabaseError) -> str | None:

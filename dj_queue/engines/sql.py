@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from typing import Any, TypeVar
 
 from django.db.models import DateTimeField, Model, UUIDField
@@ -21,6 +22,7 @@ def table(model: type[Model]) -> str:
     return model._meta.db_table
 
 
+@cache
 def columns(model: type[Model], prefix: str = "") -> str:
     """Return all columns, separated by commas, each behind `prefix`."""
     return ", ".join(f"{prefix}{field.column}" for field in model._meta.concrete_fields)
@@ -33,23 +35,21 @@ def marks(count: int) -> str:
 
 def prepared(db: QueueDatabase, model: type[Model], name: str, values: Iterable[Any]) -> list[Any]:
     """Return Python values as the driver of `db` wants them for that field."""
-    return _prepared(model._meta.get_field(name), values, db.connection)
+    [(_, converting)] = _fields(model, (name,))
+    return _prepared(converting, values, db.connection)
 
 
 def prepared_columns(
-    db: QueueDatabase, model: type[Model], rows: Sequence[Model], names: Iterable[str] = ()
+    db: QueueDatabase, model: type[Model], rows: Sequence[Model], names: tuple[str, ...] = ()
 ) -> list[list[Any]]:
     """Return the rows' values as the driver wants them, a list per column.
 
     In the order of `names`, or of `columns`.
     """
-    fields: Sequence[Any] = model._meta.concrete_fields
-    if names:
-        fields = [model._meta.get_field(name) for name in names]
-    connection = db.connection
+    connection, found = db.connection, [vars(row) for row in rows]
     return [
-        _prepared(field, [getattr(row, field.attname) for row in rows], connection)
-        for field in fields
+        _prepared(converting, [row[name] for row in found], connection)
+        for name, converting in _fields(model, names)
     ]
 
 
@@ -63,8 +63,20 @@ def rows_of(db: QueueDatabase, model: type[Row], values: Iterable[Sequence[Any]]
         yield model.from_db(db.alias, names, row)
 
 
-def _prepared(field: Any, values: Iterable[Any], connection: Any) -> list[Any]:
-    target = field.target_field if field.is_relation else field
-    if not isinstance(target, CONVERTED):
+@cache
+def _fields(model: type[Model], names: tuple[str, ...]) -> list[tuple[str, Any]]:
+    """Return attributes of a model, each with the field that converts its values, if one has to."""
+    fields: Sequence[Any] = model._meta.concrete_fields
+    if names:
+        fields = [model._meta.get_field(name) for name in names]
+    targets = [field.target_field if field.is_relation else field for field in fields]
+    return [
+        (field.attname, target if isinstance(target, CONVERTED) else None)
+        for field, target in zip(fields, targets, strict=True)
+    ]
+
+
+def _prepared(converting: Any, values: Iterable[Any], connection: Any) -> list[Any]:
+    if converting is None:
         return list(values)
-    return [target.get_db_prep_save(value, connection) for value in values]
+    return [converting.get_db_prep_save(value, connection) for value in values]

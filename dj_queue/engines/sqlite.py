@@ -6,32 +6,26 @@ import fcntl
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from django.db import DatabaseError, models
 
-from dj_queue.engines.base import (
-    LOCK_NAME,
-    Claim,
-    ClaimEngine,
-    Server,
-    attach,
-    by_table,
-    held,
-)
-from dj_queue.engines.selectors import Turn, turns_of
+from dj_queue.engines.base import LOCK_NAME, ClaimEngine, Server, by_table
+from dj_queue.engines.claims import Claim, Holder, claims_of
+from dj_queue.engines.line import file_of, in_line
+from dj_queue.engines.minutes import ON_CONFLICT, Ended, added_up, minutes_of
+from dj_queue.engines.selectors import Turn, in_turn, turns_of
 from dj_queue.engines.sql import columns, marks, prepared, prepared_columns, rows_of, table
 from dj_queue.models import (
     ClaimedExecution,
     FinishedExecution,
     Job,
     Pause,
+    QueueMinute,
     ReadyExecution,
     State,
 )
-from dj_queue.models.ids import new_id
 from dj_queue.routers import QueueDatabase
 
 # The queues that have ready jobs, by one step through the index for each: DISTINCT reads every row.
@@ -63,8 +57,10 @@ CLAIM = f"""
     SELECT job_id, backend, queue_name, priority, attempt, %s, %s, %s
     FROM {table(ReadyExecution)} WHERE job_id IN ({{picked}})
 """
+# In one row: after each row this thread would wait to run Python again, all others for the lock.
 CLAIMED = f"""
-    SELECT ready.attempt, {columns(Job, "job.")} FROM {table(ReadyExecution)} ready
+    SELECT json_group_array(json_array(ready.attempt, {columns(Job, "job.")}))
+    FROM {table(ReadyExecution)} ready
     CROSS JOIN {table(Job)} job ON job.id = ready.job_id WHERE ready.job_id IN ({{picked}})
 """
 OUTCOMES = """
@@ -100,6 +96,7 @@ class SQLiteEngine(ClaimEngine):
     """
 
     oldest = (3, 35)
+    skips_by_recursion = True
 
     def claim(
         self,
@@ -107,44 +104,41 @@ class SQLiteEngine(ClaimEngine):
         selectors: Sequence[str],
         *,
         limit: int,
-        process_id: UUID,
-        now: datetime,
+        holder: Holder,
     ) -> list[ClaimedExecution]:
         turns = self._turns(db, selectors)
         if not turns:
             return []
-        token = new_id()
-        mine = prepared(db, ClaimedExecution, "claim_token", [process_id, token])
-        claim = [*mine, *prepared(db, ClaimedExecution, "claimed_at", [now])]
+        mine = prepared(db, ClaimedExecution, "claim_token", [holder.process_id, holder.token])
+        claim = [*mine, *prepared(db, ClaimedExecution, "claimed_at", [holder.now])]
         picked, params = _picked(turns, db.backend, limit)
         # Everybody else waits for the lock meanwhile: what is read becomes rows only after it.
-        with db.atomic(), db.cursor() as cursor:
+        with in_line(db), db.atomic(), db.cursor() as cursor:
             cursor.execute(CLAIM.format(picked=picked), [*claim, *params])
             # The same jobs each time: nobody else writes in between.
             cursor.execute(CLAIMED.format(picked=picked), params)
-            found = cursor.fetchall()
+            found = json.loads(cursor.fetchone()[0])
             cursor.execute(
                 f"DELETE FROM {table(ReadyExecution)} WHERE job_id IN ({picked})", params
             )
-        claimed = []
         jobs = rows_of(db, Job, [values for _, *values in found])
-        for job, (attempt, *_) in zip(jobs, found, strict=True):
-            claimed.append(held(job, process_id, token, now, attempt=attempt))
-            attach(claimed[-1], job)
-        places = {name: place for place, turn in enumerate(turns) for name in turn.names or ()}
-        last = len(turns)
-        return sorted(
-            claimed, key=lambda row: (places.get(row.queue_name, last), -row.priority, row.job_id)
-        )
+        claimed = claims_of(holder, jobs, [attempt for attempt, *_ in found])
+        return in_turn(claimed, selectors)
 
     def finish(
-        self, db: QueueDatabase, rows: Sequence[FinishedExecution], tokens: Sequence[UUID]
+        self,
+        db: QueueDatabase,
+        rows: Sequence[FinishedExecution],
+        tokens: Sequence[UUID],
+        waits: Sequence[float],
     ) -> set[Claim]:
         values = prepared_columns(db, FinishedExecution, rows, FINISHED)
         held_by = prepared(db, ClaimedExecution, "claim_token", tokens)
         outcomes = json.dumps(list(zip(values[0], held_by, *values[1:], strict=True)))
         claims = {(row.pk, token) for row, token in zip(rows, tokens, strict=True)}
-        with db.atomic(savepoint=False), db.cursor() as cursor:
+        ended = list(map(Ended.well, rows, waits))
+        minutes = minutes_of(ended)
+        with in_line(db), db.atomic(savepoint=False), db.cursor() as cursor:
             cursor.execute(FINISH, [outcomes, db.backend])
             if cursor.rowcount < len(rows):  # Some were lost: rarely, so it is asked only then.
                 cursor.execute(
@@ -152,8 +146,18 @@ class SQLiteEngine(ClaimEngine):
                     [outcomes, db.backend],
                 )
                 claims = {(UUID(job), UUID(token)) for job, token in cursor.fetchall()}
+                by_claim = zip(rows, tokens, ended, strict=True)
+                minutes = minutes_of(
+                    each for row, token, each in by_claim if (row.pk, token) in claims
+                )
             cursor.execute(LET_GO, [outcomes, db.backend])
+            self.add_minutes(db, minutes)
         return claims
+
+    def add_minutes(self, db: QueueDatabase, rows: Sequence[QueueMinute]) -> None:
+        for start in range(0, len(rows), MOST_ARMS):
+            with db.cursor() as cursor:
+                cursor.execute(*added_up(db, rows[start : start + MOST_ARMS], **ON_CONFLICT))
 
     def take(
         self,
@@ -161,6 +165,7 @@ class SQLiteEngine(ClaimEngine):
         state: type[State],
         ids: Sequence[UUID],
         tokens: Sequence[UUID] | None = None,
+        skip_locked: bool = False,
     ) -> list[State]:
         held = prepared(db, state, "job", ids)
         where = "job_id IN (SELECT value FROM json_each(%s))"
@@ -183,8 +188,9 @@ class SQLiteEngine(ClaimEngine):
             for model, group in by_table(rows):
                 into = f"INSERT INTO {table(model)} ({columns(model)})"
                 values = list(zip(*prepared_columns(db, model, group), strict=True))
-                text, width = json.dumps(values), len(values[0])
-                if "\\u0000" in text:  # SQLite's JSON functions end a text at a NUL.
+                width = len(values[0])
+                text = json.dumps(values) if len(values) > 1 else ""
+                if not text or "\\u0000" in text:  # SQLite's JSON functions end a text at a NUL.
                     cursor.executemany(f"{into} VALUES ({marks(width)})", values)
                     continue
                 # One step for all rows, where executemany takes one each; VALUES lists end at a
@@ -203,9 +209,9 @@ class SQLiteEngine(ClaimEngine):
     @contextmanager
     def locked(self, db: QueueDatabase) -> Iterator[None]:
         # A lock of the database itself would keep the migrations out, which commit in between.
-        path = str(db.connection.settings_dict["NAME"])
-        if path == ":memory:" or path.startswith("file:"):
-            yield  # No other process can reach it.
+        path = file_of(db)
+        if path is None:
+            yield
             return
         with open(f"{path}.{LOCK_NAME}", "w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)

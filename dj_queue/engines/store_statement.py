@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
+from dj_queue.engines.arrays import array
 from dj_queue.engines.notifications import CHANNEL
-from dj_queue.engines.sql import columns, marks, table
+from dj_queue.engines.sql import marks, table
 from dj_queue.models import Job, ReadyExecution, ScheduledExecution
 from dj_queue.models.fields import encode_json
 
@@ -20,9 +22,23 @@ TYPES = {
     "priority": "smallint",
     "run_after": "timestamptz",
     "enqueued_at": "timestamptz",
+    "max_attempts": "smallint",
+    "concurrency_key": "varchar",
+    "concurrency_limit": "smallint",
+    "concurrency_seconds": "integer",
+    "discards_on_conflict": "boolean",
     "is_scheduled": "boolean",
 }
 JSON = {"args", "kwargs"}
+# Columns that most jobs leave as the table has them: the fewer values, the faster.
+DEFAULTS = {
+    "max_attempts": 1,
+    "concurrency_key": None,
+    "concurrency_limit": None,
+    "concurrency_seconds": None,
+    "discards_on_conflict": None,
+}
+ALWAYS = [field.attname for field in Job._meta.concrete_fields if field.attname not in DEFAULTS]
 
 TO_READY = f"""
 INSERT INTO {table(ReadyExecution)} (job_id, backend, queue_name, priority, attempt)
@@ -33,7 +49,7 @@ SELECT id, backend, queue_name, priority, 1, run_after FROM"""
 # One job: no arrays to build and to plan.
 ONE = f"""
 WITH job AS (
-    INSERT INTO {table(Job)} ({columns(Job)}) VALUES ({marks(len(Job._meta.concrete_fields))})
+    INSERT INTO {table(Job)} ({{names}}) VALUES ({{marks}})
     RETURNING id, backend, queue_name, priority, run_after
 )"""
 NOTIFYING = f"RETURNING pg_notify('{CHANNEL}', %s)"
@@ -42,7 +58,7 @@ MANY = f"""
 WITH input AS (
     SELECT {{values}} FROM unnest({{arrays}}) AS arrays({{names}})
 ), job AS (
-    INSERT INTO {table(Job)} ({columns(Job)}) SELECT {columns(Job)} FROM input
+    INSERT INTO {table(Job)} ({{columns}}) SELECT {{columns}} FROM input
 ), scheduled AS ({TO_SCHEDULED} input WHERE is_scheduled
 ), ready AS ({TO_READY} input WHERE NOT is_scheduled
 )
@@ -55,14 +71,18 @@ def store_one(job: Job, is_scheduled: bool, payload: str | None) -> tuple[str, l
 
     With a payload it notifies.
     """
-    values = [
-        encode_json(getattr(job, field.attname))
-        if field.name in JSON
-        else getattr(job, field.attname)
-        for field in Job._meta.concrete_fields
-    ]
-    sql = f"{ONE}{TO_SCHEDULED if is_scheduled else TO_READY} job"
-    return (sql, values) if payload is None else (f"{sql} {NOTIFYING}", [*values, payload])
+    names = _columns([job])
+    row = vars(job)
+    values = [encode_json(row[name]) if name in JSON else row[name] for name in names]
+    told = () if payload is None else (payload,)
+    return _one(tuple(names), is_scheduled, bool(told)), [*values, *told]
+
+
+@cache
+def _one(names: tuple[str, ...], is_scheduled: bool, notifies: bool) -> str:
+    one = ONE.format(names=", ".join(names), marks=marks(len(names)))
+    sql = f"{one}{TO_SCHEDULED if is_scheduled else TO_READY} job"
+    return f"{sql} {NOTIFYING}" if notifies else sql
 
 
 def store_many(
@@ -72,7 +92,8 @@ def store_many(
     jobs = [*ready, *scheduled]
     arrays: dict[str, list[Any]] = {}
     constants: dict[str, Any] = {}
-    for name in TYPES:
+    names = _columns(jobs)
+    for name in (*names, "is_scheduled"):
         if name == "is_scheduled":
             column: list[Any] = [False] * len(ready) + [True] * len(scheduled)
         else:
@@ -89,5 +110,16 @@ def store_many(
         values=", ".join([*values, *arrays]),
         arrays=", ".join(f"%s::{TYPES[name]}[]" for name in arrays),
         names=", ".join(arrays),
+        columns=", ".join(names),
     )
-    return sql, [*constants.values(), *arrays.values(), payload]
+    return sql, [*constants.values(), *map(array, arrays.values()), payload]
+
+
+def _columns(jobs: Sequence[Job]) -> list[str]:
+    rows = [vars(job) for job in jobs]
+    needed = [
+        name
+        for name, default in DEFAULTS.items()
+        if [row[name] for row in rows].count(default) < len(rows)
+    ]
+    return [*ALWAYS, *needed]

@@ -3,6 +3,7 @@
 from dj_queue.models.dashboard import Dashboard
 from dj_queue.models.executions import (
     STATES,
+    BlockedExecution,
     ClaimedExecution,
     Execution,
     FailedExecution,
@@ -14,11 +15,16 @@ from dj_queue.models.executions import (
 )
 from dj_queue.models.installations import Installation
 from dj_queue.models.jobs import Attempt, Job
+from dj_queue.models.minutes import QueueMinute
 from dj_queue.models.pauses import Pause
+from dj_queue.models.processes import Process
+from dj_queue.models.recurring import RecurringRun, RecurringTask
+from dj_queue.models.semaphores import Semaphore, Slot
 
 __all__ = [
     "STATES",
     "Attempt",
+    "BlockedExecution",
     "ClaimedExecution",
     "Dashboard",
     "Execution",
@@ -27,8 +33,14 @@ __all__ = [
     "Installation",
     "Job",
     "Pause",
+    "Process",
+    "QueueMinute",
     "ReadyExecution",
+    "RecurringRun",
+    "RecurringTask",
     "ScheduledExecution",
+    "Semaphore",
+    "Slot",
     "State",
     "state_of",
 ]

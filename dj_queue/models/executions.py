@@ -1,5 +1,8 @@
 """The states of a job: one table each, and a job has a row in exactly one of them.
 
+Indexes that begin with the queue are for those who look. None of them begins with the backend: a
+planner without statistics might take it for one that claims, dispatches or finishes.
+
 No foreign key constraint ties them to the job (they cost 5-30 % of the throughput): rows are
 written by `operations.transitions` and the claim alone, and an audit query in the tests stands in.
 """
@@ -13,6 +16,7 @@ from django.db import models
 from dj_queue.models.base import QueueModel
 from dj_queue.models.fields import JSONTextField, NameField
 from dj_queue.models.jobs import Job
+from dj_queue.parsers import KEY_LENGTH
 
 State = TypeVar("State", bound="Execution")
 
@@ -67,7 +71,34 @@ class ScheduledExecution(Execution):
     run_after = models.DateTimeField()
 
     class Meta(QueueModel.Meta):
-        indexes = [models.Index(fields=["backend", "run_after"], name="dj_queue_scheduled_due")]
+        indexes = [
+            models.Index(fields=["backend", "run_after"], name="dj_queue_scheduled_due"),
+            models.Index(
+                fields=["queue_name", "backend", "run_after"], name="dj_queue_scheduled_queue"
+            ),
+        ]
+
+
+class BlockedExecution(Execution):
+    """Waiting for a slot of its concurrency key; `expires_at` is its duration later."""
+
+    state = "blocked"
+
+    concurrency_key = NameField(max_length=KEY_LENGTH)
+    concurrency_limit = models.PositiveSmallIntegerField()
+    concurrency_seconds = models.PositiveIntegerField()
+    expires_at = models.DateTimeField()
+
+    class Meta(QueueModel.Meta):
+        # In the order in which slots are handed on.
+        indexes = [
+            models.Index(
+                fields=["concurrency_key", "-priority", "job"], name="dj_queue_blocked_key"
+            ),
+            models.Index(
+                fields=["queue_name", "backend", "expires_at"], name="dj_queue_blocked_queue"
+            ),
+        ]
 
 
 class ClaimedExecution(Execution):
@@ -89,6 +120,11 @@ class FailedExecution(Execution):
     exception_path = models.CharField(max_length=255)
     message = models.TextField()
 
+    class Meta(QueueModel.Meta):
+        indexes = [
+            models.Index(fields=["queue_name", "backend", "job"], name="dj_queue_failed_queue")
+        ]
+
 
 class FinishedExecution(Execution):
     """Ran to its end."""
@@ -100,10 +136,16 @@ class FinishedExecution(Execution):
     finished_at = models.DateTimeField()
     return_value = JSONTextField()
 
+    class Meta(QueueModel.Meta):
+        indexes = [
+            models.Index(fields=["queue_name", "backend", "job"], name="dj_queue_finished_queue")
+        ]
+
 
 STATES: tuple[type[Execution], ...] = (
     ReadyExecution,
     ScheduledExecution,
+    BlockedExecution,
     ClaimedExecution,
     FailedExecution,
     FinishedExecution,

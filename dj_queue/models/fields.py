@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import models
 
-from dj_queue.conf import NAME_LENGTH
 from dj_queue.exceptions import NotSerializable
+from dj_queue.parsers import NAME_LENGTH
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 DEEPEST = 100
 """Levels of lists and dicts; Python's own limit differs by version and by the stack at hand."""
 LONGEST_BITS = 13_900
+
+# json.dumps builds an encoder for each call.
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 class NameField(models.CharField):
@@ -69,7 +72,7 @@ class UnreadableText(str):
 
 def encode_json(value: Any) -> str:
     """Return compact JSON text of an already normalised value."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return _encode(value)
 
 
 def normalize_json(value: Any, path: str, depth: int = 0) -> Any:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from django.db import models
 
-from dj_queue.conf import PATH_LENGTH
 from dj_queue.models.base import QueueModel
 from dj_queue.models.fields import JSONTextField, NameField
 from dj_queue.models.ids import new_id
+from dj_queue.parsers import KEY_LENGTH, PATH_LENGTH
 
 
 class Job(QueueModel):
@@ -22,6 +22,11 @@ class Job(QueueModel):
     priority = models.SmallIntegerField()
     run_after = models.DateTimeField(null=True)
     enqueued_at = models.DateTimeField()
+    max_attempts = models.PositiveSmallIntegerField(default=1, db_default=1)
+    concurrency_key = NameField(max_length=KEY_LENGTH, null=True)
+    concurrency_limit = models.PositiveSmallIntegerField(null=True)
+    concurrency_seconds = models.PositiveIntegerField(null=True)
+    discards_on_conflict = models.BooleanField(null=True)
 
     def __str__(self) -> str:
         return f"{self.task_path} {self.id}"

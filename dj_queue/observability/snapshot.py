@@ -1,56 +1,157 @@
-"""The read model: what one backend's queues hold at this moment."""
+"""The read model: what one backend holds at this moment, and what is wrong with it.
+
+The dashboard's page, its JSON and the metrics are renderings of it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
 
 from django.db import DatabaseError, InterfaceError
-from django.db.models import Count
 
-from dj_queue.models import (
-    ClaimedExecution,
-    FailedExecution,
-    Pause,
-    ReadyExecution,
-    ScheduledExecution,
+from dj_queue.engines import engine_for
+from dj_queue.engines.tallies import Count
+from dj_queue.observability.control import read_processes, read_recurring, read_semaphores
+from dj_queue.observability.databases import BackendRow, Outage
+from dj_queue.observability.facts import Fact, facts_of
+from dj_queue.observability.queues import paused_queues, read_queues, shared_queues
+from dj_queue.observability.rows import (
+    ProcessRow,
+    QueueRow,
+    RecurringRow,
+    SemaphoreRow,
+    SharedQueue,
+    total,
 )
 from dj_queue.routers import QueueDatabase
 
-UNFINISHED = (ReadyExecution, ClaimedExecution, ScheduledExecution, FailedExecution)
-
-
-@dataclass
-class QueueCounts:
-    """How many jobs of one backend a queue holds, by state."""
-
-    name: str
-    ready: int = 0
-    claimed: int = 0
-    scheduled: int = 0
-    failed: int = 0
-    is_paused: bool = False
+SLOW_SECONDS = 60.0
+"""From this latency on a queue is in trouble."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One backend's queues by name; `error` says why there are none, when the database is away."""
+    """One backend at one moment; while its database is away, `outage` says so and all is empty."""
 
     db: QueueDatabase
-    queues: list[QueueCounts] = field(default_factory=list)
-    error: str | None = None
+    at: datetime
+    facts: Sequence[Fact] = ()
+    outage: Outage | None = None
+    queues: Sequence[QueueRow] = ()
+    shared: Sequence[SharedQueue] = ()
+    processes: Sequence[ProcessRow] = ()
+    recurring: Sequence[RecurringRow] = ()
+    semaphores: Sequence[SemaphoreRow] = ()
+
+    def total(self, state: str) -> Count:
+        """Count the backend's jobs in one state."""
+        return total([getattr(queue, state) for queue in self.queues])
+
+    @property
+    def latency_seconds(self) -> float | None:
+        """The greatest latency of the queues, None when no job is ready."""
+        latencies = [each.latency_seconds for each in self.queues]
+        return max((each for each in latencies if each is not None), default=None)
+
+    @property
+    def paused_count(self) -> int:
+        """How many of the queues, shared ones included, are paused."""
+        own = sum(each.is_paused for each in self.queues)
+        return own + sum(each.is_paused for each in self.shared)
+
+    @property
+    def live_count(self) -> int:
+        """How many processes beat."""
+        return sum(each.is_live for each in self.processes)
 
 
-def snapshot(db: QueueDatabase) -> Snapshot:
-    """Read the queues of a backend that hold unfinished jobs, in a constant number of queries."""
-    queues: dict[str, QueueCounts] = {}
-    try:
-        for state in UNFINISHED:
-            rows = db.objects(state).filter(backend=db.backend).values_list("queue_name")
-            for name, count in rows.annotate(Count("pk")).order_by("queue_name"):
-                setattr(queues.setdefault(name, QueueCounts(name)), state.state, count)
-        paused = set(db.objects(Pause).values_list("queue_name", flat=True))
-    except (DatabaseError, InterfaceError) as error:
-        return Snapshot(db, error=str(error))
-    for each in queues.values():
-        each.is_paused = each.name in paused
-    return Snapshot(db, sorted(queues.values(), key=lambda each: each.name))
+@dataclass(frozen=True)
+class Trouble:
+    """One thing that is wrong: what, and the queue it concerns, or the section of the page."""
+
+    text: str
+    queue: str = ""
+    state: str = ""
+    section: str = ""
+
+
+def snapshot(db: QueueDatabase, *, now: datetime, outage: Outage | None = None) -> Snapshot:
+    """Read a backend in a constant number of statements, however many queues it has.
+
+    `outage` is what is known of its database already, from `backend_rows` or `outage_of`: then
+    nothing is asked of it.
+    """
+    if outage is None:
+        try:
+            return _read(db, now)
+        except (DatabaseError, InterfaceError) as error:
+            outage = Outage(now, " ".join(str(error).split()))
+    return Snapshot(db, now, facts_of(db, None, ()), outage)
+
+
+def _read(db: QueueDatabase, now: datetime) -> Snapshot:
+    reader = db.reader
+    processes = read_processes(reader, now=now)
+    queues = read_queues(reader, processes, now=now)
+    recurring = read_recurring(reader)
+    return Snapshot(
+        db,
+        now,
+        facts_of(db, engine_for(reader).server(reader), processes),
+        queues=queues,
+        shared=shared_queues(queues, paused_queues(reader), recurring),
+        processes=processes,
+        recurring=recurring,
+        semaphores=read_semaphores(reader),
+    )
+
+
+def troubles(seen: Snapshot, backends: Iterable[BackendRow] = ()) -> list[Trouble]:
+    """Say what is wrong, the worst first: databases, lost processes, failures, queues that wait."""
+    found = [
+        Trouble(f"database {alias} is away", section="backends")
+        for alias in dict.fromkeys(each.database for each in backends if not each.is_reachable)
+    ]
+    if seen.outage and not found:
+        found.append(Trouble(f"database {seen.db.reader.alias} is away"))
+    stale = [each for each in seen.processes if not each.is_live]
+    if stale:
+        hosts = ", ".join(sorted({each.hostname for each in stale}))
+        noun = "process has" if len(stale) == 1 else "processes have"
+        found.append(Trouble(f"{len(stale)} {noun} gone silent on {hosts}", section="processes"))
+    if not seen.processes and seen.total("ready"):
+        found.append(Trouble("no worker is running", section="processes"))
+    for queue in sorted(seen.queues, key=lambda each: (-each.failed.value, each.name)):
+        waits = _waits(queue, is_served=bool(seen.processes))
+        texts = [f"{queue.failed} failed"] * bool(queue.failed) + [waits] * bool(waits)
+        if texts:
+            state = "failed" if queue.failed else "ready"
+            found.append(Trouble(", ".join(texts), queue.name, state))
+    return found
+
+
+def _waits(queue: QueueRow, *, is_served: bool) -> str:
+    if not queue.ready:
+        return ""
+    if queue.is_paused:
+        return f"paused with {queue.ready} ready"
+    if is_served and not queue.worker_count:
+        return f"{queue.ready} ready and no worker"
+    return f"{queue.ready} ready, slow" if (queue.latency_seconds or 0) >= SLOW_SECONDS else ""
+
+
+def as_json(seen: Snapshot, backends: Sequence[BackendRow] = ()) -> dict[str, Any]:
+    """Return the documented form, of what JSON has or Django's encoder makes JSON of."""
+    known = asdict(seen)
+    del known["db"]
+    return {
+        "backend": seen.db.backend,
+        "database": seen.db.alias,
+        **known,
+        "facts": {fact.label: fact.value for fact in seen.facts},
+        "troubles": [asdict(each) for each in troubles(seen, backends)],
+        "backends": [asdict(each) for each in backends],
+    }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from traceback import format_exception
@@ -18,17 +19,27 @@ from dj_queue.compat import (
     task_backends,
     task_started,
 )
-from dj_queue.exceptions import InvalidArguments, InvalidReturnValue, NotSerializable
+from dj_queue.exceptions import (
+    InvalidArguments,
+    InvalidReturnValue,
+    NotSerializable,
+    TransactionLeftOpen,
+)
 from dj_queue.models import ClaimedExecution
 from dj_queue.models.fields import normalize_json
+from dj_queue.operations.left_open import end_transactions, ended_transactions
+from dj_queue.operations.retry import next_attempt_at
 from dj_queue.results import (
     attempts_of,
     described_task,
     errors_of,
     running_result,
-    text_of,
 )
 from dj_queue.routers import QueueDatabase
+from dj_queue.task_paths import text_of
+
+LastCall = Callable[[Callable[[], None]], Awaitable[None]]
+"""Makes a call in the thread that a coroutine had for its synchronous calls, if it had one."""
 
 MESSAGE_LENGTH = 10_000
 TRACEBACK_LENGTH = 100_000
@@ -57,9 +68,12 @@ class Failure:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, eq=False)  # Not frozen: that costs each job as much as its state's row.
 class Outcome:
-    """How one attempt at a claimed job ended; `error` and `failure` are None when it returned."""
+    """How one attempt at a claimed job ended; `error` and `failure` are None when it returned.
+
+    `retry_at` is when the next attempt is due; None when there is none.
+    """
 
     claimed: ClaimedExecution
     started_at: datetime
@@ -68,6 +82,18 @@ class Outcome:
     return_value: Any = None
     error: BaseException | None = None
     failure: Failure | None = None
+    retry_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobContext(TaskContext):  # type: ignore[misc] # django-stubs: it is frozen in fact
+    """A context that knows its attempt, though the earlier ones could not be read."""
+
+    number: int
+
+    @property
+    def attempt(self) -> int:
+        return self.number
 
 
 def execute(
@@ -77,25 +103,42 @@ def execute(
 
     Sends task_started. A path that names no Task fails the job and calls nothing.
     """
-    started_at = clock()
-    result = _running(claimed, started_at)
-    if claimed.attempt > 1:
-        _recall(db, claimed, result)
+    run = _Run(claimed, clock)
     try:
-        sender = type(task_backends[db.backend])
-        task_started.send_robust(sender=sender, task_result=result)
-        value = _call(result)
+        run.begin(db)
+        args, kwargs = run.arguments()
+        with ended_transactions():
+            value = run.task.call(*args, **kwargs)
+        return run.returned(value)
     except BaseException as error:  # SystemExit and KeyboardInterrupt end the job, not the worker.
-        return failed(claimed, result, error, started_at=started_at, ended_at=clock())
-    ended_at = clock()
-    _settle(result, TaskResultStatus.SUCCESSFUL, ended_at)
-    object.__setattr__(result, "_return_value", value)
-    return Outcome(claimed, started_at, ended_at, result, return_value=value)
+        return run.raised(error)
+
+
+def begin(
+    db: QueueDatabase, claimed: ClaimedExecution, *, clock: Callable[[], datetime], last: LastCall
+) -> Coroutine[Any, Any, Outcome]:
+    """Do what comes before the task in this thread; return the rest, for an event loop.
+
+    The first part may use the ORM, as receivers of task_started do, so the thread must have no
+    event loop. The rest awaits the task, and `last` for what is to be done after it in the thread
+    of its database connections. It returns the outcome, whatever was raised.
+    """
+    run = _Run(claimed, clock)
+    try:
+        run.begin(db)
+    except BaseException as error:
+        return _rest(run, last, problem=error)
+    return _rest(run, last)
 
 
 def abandoned(claimed: ClaimedExecution, error: BaseException, *, now: datetime) -> Outcome:
-    """Return the outcome of a job that its process gives up while it runs."""
-    result = _running(claimed, claimed.claimed_at)
+    """Return the outcome of a job that its process gives up while it runs.
+
+    The task is only imported where it has a say in what follows: a module that ends the process
+    when it is imported would also end that of whoever recovers its jobs.
+    """
+    has_attempts = claimed.attempt < claimed.job.max_attempts
+    result = _running(claimed, claimed.claimed_at, may_import=has_attempts)
     return failed(claimed, result, error, started_at=claimed.claimed_at, ended_at=now)
 
 
@@ -107,19 +150,88 @@ def failed(
     started_at: datetime,
     ended_at: datetime,
 ) -> Outcome:
-    """Return the outcome of an attempt that raised."""
+    """Return the outcome of an attempt that raised; the task's rules say whether it is the last."""
     failure = Failure.of(error)
+    retry_at = next_attempt_at(result.task, claimed.job, claimed.attempt, error, now=ended_at)
     result.errors.append(
         TaskError(exception_class_path=failure.exception_path, traceback=failure.traceback)
     )
-    _settle(result, TaskResultStatus.FAILED, ended_at)
-    return Outcome(claimed, started_at, ended_at, result, error=error, failure=failure)
+    if retry_at is None:
+        _settle(result, TaskResultStatus.FAILED, ended_at)
+    else:
+        _settle(result, TaskResultStatus.READY, None)
+    return Outcome(
+        claimed, started_at, ended_at, result, error=error, failure=failure, retry_at=retry_at
+    )
 
 
-def _running(claimed: ClaimedExecution, started_at: datetime) -> TaskResult:
+class _Run:
+    """One attempt at a claimed job, from its start to its outcome; the call itself is not here."""
+
+    def __init__(self, claimed: ClaimedExecution, clock: Callable[[], datetime]) -> None:
+        self.claimed = claimed
+        self.clock = clock
+        self.started_at = clock()
+        self.result = _running(claimed, self.started_at)
+        self.task = self.result.task
+
+    def begin(self, db: QueueDatabase) -> None:
+        if self.claimed.attempt > 1:
+            _recall(db, self.claimed, self.result)
+        sender = type(task_backends[db.backend])
+        task_started.send_robust(sender=sender, task_result=self.result)
+
+    def arguments(self) -> tuple[list[Any], dict[str, Any]]:
+        result = self.result
+        context: list[Any] = []
+        if self.task.takes_context:
+            context.append(JobContext(task_result=result, number=self.claimed.attempt))
+        for name, kind in (("args", list), ("kwargs", dict)):
+            stored = getattr(result, name)
+            if not isinstance(stored, kind):
+                raise InvalidArguments(
+                    f"{name}: expected a stored JSON {kind.__name__}, got {stored!r}"
+                )
+        return [*context, *result.args], result.kwargs
+
+    def returned(self, value: Any) -> Outcome:
+        try:
+            value = normalize_json(value, "return value")
+        except NotSerializable as error:
+            raise InvalidReturnValue(str(error)) from error
+        ended_at = self.clock()
+        _settle(self.result, TaskResultStatus.SUCCESSFUL, ended_at)
+        object.__setattr__(self.result, "_return_value", value)
+        return Outcome(self.claimed, self.started_at, ended_at, self.result, return_value=value)
+
+    def raised(self, error: BaseException) -> Outcome:
+        times = {"started_at": self.started_at, "ended_at": self.clock()}
+        return failed(self.claimed, self.result, error, **times)
+
+
+async def _rest(run: _Run, last: LastCall, problem: BaseException | None = None) -> Outcome:
+    try:
+        if problem is not None:
+            raise problem
+        args, kwargs = run.arguments()
+        try:
+            value = await run.task.acall(*args, **kwargs)
+        except BaseException:  # CancelledError too: what a task cancels is its own affair.
+            with suppress(TransactionLeftOpen):
+                await last(end_transactions)
+            raise
+        await last(end_transactions)
+        return run.returned(value)
+    except BaseException as error:
+        return run.raised(error)
+
+
+def _running(
+    claimed: ClaimedExecution, started_at: datetime, *, may_import: bool = True
+) -> TaskResult:
     return running_result(
         claimed.job,
-        described_task(claimed.job),
+        described_task(claimed.job, may_import=may_import),
         worker_id=claimed.process_id,
         started_at=started_at,
     )
@@ -137,23 +249,7 @@ def _recall(db: QueueDatabase, claimed: ClaimedExecution, result: TaskResult) ->
         object.__setattr__(result, "started_at", earlier[0].started_at)
 
 
-def _call(result: TaskResult) -> Any:
-    task = result.task
-    context: list[Any] = [TaskContext(task_result=result)] if task.takes_context else []
-    for name, kind in (("args", list), ("kwargs", dict)):
-        stored = getattr(result, name)
-        if not isinstance(stored, kind):
-            raise InvalidArguments(
-                f"{name}: expected a stored JSON {kind.__name__}, got {stored!r}"
-            )
-    value = task.call(*context, *result.args, **result.kwargs)
-    try:
-        return normalize_json(value, "return value")
-    except NotSerializable as error:
-        raise InvalidReturnValue(str(error)) from error
-
-
-def _settle(result: TaskResult, status: TaskResultStatus, finished_at: datetime) -> None:
+def _settle(result: TaskResult, status: TaskResultStatus, finished_at: datetime | None) -> None:
     object.__setattr__(result, "status", status)
     object.__setattr__(result, "finished_at", finished_at)
 

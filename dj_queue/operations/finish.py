@@ -8,39 +8,97 @@ from uuid import UUID
 
 from dj_queue.compat import task_backends, task_finished
 from dj_queue.engines import engine_for
-from dj_queue.engines.base import Claim, claim_of
-from dj_queue.models import Attempt, ClaimedExecution, FailedExecution, FinishedExecution, state_of
-from dj_queue.operations.execute import Outcome
+from dj_queue.engines.claims import Claim, HandedOn, Heir, claim_of
+from dj_queue.engines.minutes import Ended, minutes_of
+from dj_queue.events import log
+from dj_queue.models import (
+    Attempt,
+    ClaimedExecution,
+    Execution,
+    FailedExecution,
+    FinishedExecution,
+    ScheduledExecution,
+    state_of,
+)
+from dj_queue.operations.concurrency import waiting_state
+from dj_queue.operations.execute import Failure, Outcome
+from dj_queue.operations.slots import settle
 from dj_queue.operations.transitions import delete_jobs, in_transaction, move, retried
 from dj_queue.routers import QueueDatabase
 
 
 def finish(db: QueueDatabase, outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """Move claimed jobs to finished or failed, in one transaction for all of them.
+    """Move claimed jobs to finished, failed or their next attempt, in one transaction for all.
 
-    Returns the outcomes recorded. One whose claim is gone, because somebody else owns the job by
-    now, is left out and changes nothing; of two for one claim the first counts.
+    Slots of concurrency keys are handed on in the same transaction; a job that is attempted again
+    at once waits for one like any other. Returns the outcomes recorded. One whose claim is gone,
+    because somebody else owns the job by now, is left out and changes nothing; of two for one claim
+    the first counts.
+    """
+    return finish_and_inherit(db, outcomes, None)[0]
+
+
+def finish_and_inherit(
+    db: QueueDatabase, outcomes: Sequence[Outcome], heir: Heir | None
+) -> tuple[list[Outcome], HandedOn]:
+    """As `finish`; return as well who got the slots, of whom `heir` holds some from now on.
+
+    The transaction claims them for it. Should its answer be lost, they are claimed under the
+    heir's token, or not.
     """
     by_claim: dict[Claim, Outcome] = {}
     for each in outcomes:
         by_claim.setdefault(claim_of(each.claimed), each)
     failed = [each for each in by_claim.values() if each.failure is not None]
     succeeded = [each for each in by_claim.values() if each.failure is None]
+    jobs = [each.claimed.job for each in by_claim.values()]
+    keys = {job.id: job.concurrency_key for job in jobs if job.concurrency_key is not None}
 
-    def transaction() -> set[Claim]:
-        return _record_failures(db, failed) | _record_successes(db, succeeded)
+    def transaction() -> tuple[set[Claim], HandedOn]:
+        recorded = _record_failures(db, failed) | _record_successes(db, succeeded)
+        ended = {job_id: keys[job_id] for job_id, _ in recorded if job_id in keys} if keys else {}
+        if not ended:
+            return recorded, HandedOn()
+        now = max(each.ended_at for each in by_claim.values())
+        return recorded, settle(db, ended.values(), now=now, ended=ended, heir=heir)
 
     # Successes alone may be one statement: no transaction around them.
-    recorded = in_transaction(db, transaction) if failed else retried(db, transaction)
-    return [outcome for claim, outcome in by_claim.items() if claim in recorded]
+    is_one = not failed and not keys
+    recorded, handed = retried(db, transaction) if is_one else in_transaction(db, transaction)
+    if len(recorded) == len(by_claim):  # As ever: a look-up costs much, an id's hash is Python.
+        return list(by_claim.values()), handed
+    return [each for claim, each in by_claim.items() if claim in recorded], handed
+
+
+def recorded_before(db: QueueDatabase, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Return those of lost claims that an earlier `finish` recorded, whose answer was lost.
+
+    Not jobs that are deleted when they end: they leave no trace.
+    """
+    ids = _ids(outcomes)
+    ended = db.objects(FinishedExecution).filter(pk__in=ids)
+    failed = db.objects(Attempt).filter(job_id__in=ids)
+    found = {
+        *ended.values_list("job_id", "attempt", "worker_id"),
+        *failed.values_list("job_id", "number", "worker_id"),
+    }
+    return [
+        each
+        for each in outcomes
+        if (each.claimed.job_id, each.claimed.attempt, each.claimed.process_id) in found
+    ]
 
 
 def announce(db: QueueDatabase, outcome: Outcome) -> None:
     """Send task_finished, while the task's exception is being handled if there is one.
 
-    Django's own receiver logs that exception. Raises nothing but what no receiver should raise:
-    SystemExit and its like.
+    Django's own receiver logs that exception. A job that is attempted again is not finished: of
+    that there is a log event. Raises nothing but what no receiver should raise: SystemExit and its
+    like.
     """
+    if outcome.retry_at is not None:
+        _log_retry(db, outcome)
+        return
     sender = type(task_backends[db.backend])
     try:
         if outcome.error is not None:
@@ -51,16 +109,31 @@ def announce(db: QueueDatabase, outcome: Outcome) -> None:
         task_finished.send_robust(sender=sender, task_result=outcome.result)
 
 
+def _log_retry(db: QueueDatabase, outcome: Outcome) -> None:
+    assert outcome.failure is not None
+    log(
+        "job_retried",
+        backend=db.backend,
+        database=db.alias,
+        job=outcome.claimed.job_id,
+        attempt=outcome.claimed.attempt + 1,
+        at=outcome.retry_at,
+        error=outcome.failure.exception_path,
+    )
+
+
 def _record_successes(db: QueueDatabase, outcomes: Sequence[Outcome]) -> set[Claim]:
     if not outcomes:
         return set()
     if db.options.preserve_finished_jobs:
         rows, tokens = [_finished_row(each) for each in outcomes], _tokens(outcomes)
-        return engine_for(db).finish(db, rows, tokens)
+        return engine_for(db).finish(db, rows, tokens, [_waited(each) for each in outcomes])
     with db.atomic(savepoint=False):
         taken = move(db, ClaimedExecution, _ids(outcomes), lambda row: [], tokens=_tokens(outcomes))
         delete_jobs(db, [row.job_id for row in taken])
-    return set(map(claim_of, taken))
+        recorded = set(map(claim_of, taken))
+        _count(db, outcomes, recorded)
+    return recorded
 
 
 def _record_failures(db: QueueDatabase, outcomes: Sequence[Outcome]) -> set[Claim]:
@@ -72,7 +145,37 @@ def _record_failures(db: QueueDatabase, outcomes: Sequence[Outcome]) -> set[Clai
         return _failed_rows(row, by_claim[claim_of(row)])
 
     taken = move(db, ClaimedExecution, _ids(outcomes), become, tokens=_tokens(outcomes))
-    return set(map(claim_of, taken))
+    recorded = set(map(claim_of, taken))
+    _count(db, outcomes, recorded)
+    return recorded
+
+
+def _count(db: QueueDatabase, outcomes: Sequence[Outcome], recorded: set[Claim]) -> None:
+    """Add attempts to their queues' minutes."""
+    ended = [_ended(each) for each in outcomes if claim_of(each.claimed) in recorded]
+    engine_for(db).add_minutes(db, minutes_of(ended))
+
+
+def _ended(outcome: Outcome) -> Ended:
+    claimed = outcome.claimed
+    return Ended(
+        claimed.backend,
+        claimed.queue_name,
+        claimed.process_id,
+        outcome.ended_at,
+        waiting_seconds=_waited(outcome),
+        running_seconds=(outcome.ended_at - outcome.started_at).total_seconds(),
+        is_failed=outcome.failure is not None,
+    )
+
+
+def _waited(outcome: Outcome) -> float:
+    """Return how long the job had been due; a repeated attempt's time is not known: as if none."""
+    job = outcome.claimed.job
+    if outcome.claimed.attempt > 1:
+        return 0.0
+    due = max(job.enqueued_at, job.run_after or job.enqueued_at)
+    return max(0.0, (outcome.started_at - due).total_seconds())
 
 
 def _ids(outcomes: Sequence[Outcome]) -> list[UUID]:
@@ -107,11 +210,20 @@ def _failed_rows(row: ClaimedExecution, outcome: Outcome) -> list[Any]:
         message=failure.message,
         traceback=failure.traceback,
     )
-    state = state_of(
-        FailedExecution,
-        row,
-        failed_at=outcome.ended_at,
-        exception_path=failure.exception_path,
-        message=failure.message,
-    )
-    return [state, attempt]
+    return [_state_after(row, outcome, failure), attempt]
+
+
+def _state_after(row: ClaimedExecution, outcome: Outcome, failure: Failure) -> Execution:
+    if outcome.retry_at is None:
+        return state_of(
+            FailedExecution,
+            row,
+            failed_at=outcome.ended_at,
+            exception_path=failure.exception_path,
+            message=failure.message,
+        )
+    attempt = row.attempt + 1
+    if outcome.retry_at <= outcome.ended_at:
+        job = outcome.claimed.job
+        return waiting_state(row, job, now=outcome.ended_at, attempt=attempt)
+    return state_of(ScheduledExecution, row, attempt=attempt, run_after=outcome.retry_at)

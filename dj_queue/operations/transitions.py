@@ -26,16 +26,19 @@ def move(
     become: Callable[[State], Iterable[Any]],
     *,
     tokens: Sequence[UUID] | None = None,
+    skip_locked: bool = False,
 ) -> list[State]:
     """Take jobs out of `source`, insert what each became, return the rows really taken.
 
     Who deletes the row owns the transition: jobs that somebody else moved first are left out.
     `become` gives the rows to insert for one row taken: its new state, and what goes with it. The
     workers of queues that have a new ready job are woken.
-    With `tokens`, one per id, a claim is only taken by its holder. Needs an open transaction.
+    With `tokens`, one per id, a claim is only taken by its holder. With `skip_locked`, jobs that
+    another transaction holds at this moment are left out as well, where the vendor can tell; else
+    it is waited for. Needs an open transaction.
     """
     engine = engine_for(db)
-    taken = engine.take(db, source, ids, tokens)
+    taken = engine.take(db, source, ids, tokens, skip_locked)
     rows = [new for row in taken for new in become(row)]
     engine.insert(db, rows)
     ready = {row.queue_name for row in rows if isinstance(row, ReadyExecution)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.db import connections, transaction
@@ -40,6 +40,11 @@ class QueueDatabase:
     def options(self) -> BackendOptions:
         """The backend's checked OPTIONS."""
         return registry.route(self.backend).options
+
+    @property
+    def reader(self) -> QueueDatabase:
+        """Where the dashboard's pages read: the backend's replica, or this database itself."""
+        return replace(self, alias=self.options.read_database_alias or self.alias)
 
     @property
     def connection(self) -> BaseDatabaseWrapper:

@@ -1,21 +1,28 @@
-"""The finisher: group commit for outcomes."""
+"""The finisher: group commit for what came of claims."""
 
 from __future__ import annotations
 
 import math
 import threading
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
 from django.db import DatabaseError, DataError, IntegrityError, InterfaceError
 from django.utils import timezone
 
+from dj_queue.engines.claims import HandedOn
 from dj_queue.events import log
 from dj_queue.exceptions import InvalidReturnValue
+from dj_queue.models import ClaimedExecution
+from dj_queue.operations.claim import give_back
 from dj_queue.operations.execute import Outcome, abandoned
-from dj_queue.operations.finish import announce, finish
+from dj_queue.operations.finish import announce, finish, finish_and_inherit, recorded_before
 from dj_queue.routers import QueueDatabase
 from dj_queue.runtime import outage
+from dj_queue.runtime.inheritance import Inheritance
+from dj_queue.runtime.ledger import Ledger
 
 BATCH_SIZE = 500
 FIRST_DELAY_SECONDS = 0.05
@@ -24,6 +31,14 @@ TRIES = 5
 """After so many a database that is there is asked whether it minds this outcome or any."""
 
 NOT_STORABLE = (DataError, IntegrityError, TypeError, ValueError)
+
+
+@dataclass(frozen=True)
+class Return:
+    """Claims to be given back, and the ledger they stand in."""
+
+    rows: Sequence[ClaimedExecution]
+    ledger: Ledger
 
 
 class Undone(Exception):
@@ -35,52 +50,104 @@ class Finisher(threading.Thread):
 
     Alone, an outcome is written at once; under load the batch grows by itself. While the database
     is away, or takes no writes, outcomes are kept, until `stop` has been called and its time is
-    over.
+    over. Claims to be given back go the same way: whoever hands one in has nothing to do with it
+    any more, so that an answer that was lost cannot make a job run here and elsewhere.
     """
 
     def __init__(self, db: QueueDatabase) -> None:
         super().__init__(name=f"finisher {db}", daemon=True)
         self.db = db
-        self._outcomes: SimpleQueue[Outcome | None] = SimpleQueue()
+        self._handed_in: SimpleQueue[Outcome | Return | None] = SimpleQueue()
         self._lock = threading.Lock()
+        self._nudges: list[Callable[[], None]] = []
+        self._inheritances: list[Inheritance] = []
         self._pending_count = 0
         self._deadline = math.inf
 
     @property
     def pending_count(self) -> int:
-        """How many outcomes were handed in and are not recorded."""
+        """How many outcomes and claims were handed in and are not recorded."""
         return self._pending_count
+
+    def tell_of_slots(self, nudge: Callable[[], None]) -> None:
+        """Call this whenever slots may have been handed on: to jobs that are ready at once."""
+        self._nudges.append(nudge)
+
+    def let_inherit(self, inheritance: Inheritance) -> None:
+        """Hand this worker on what its jobs' keys have next, where the transaction says it may."""
+        self._inheritances.append(inheritance)
 
     def hand_in(self, outcome: Outcome) -> None:
         """Record this outcome soon; returns at once. Any thread may call it."""
         with self._lock:
             self._pending_count += 1
-        self._outcomes.put(outcome)
+        self._handed_in.put(outcome)
+
+    def hand_back(self, rows: Sequence[ClaimedExecution], ledger: Ledger) -> None:
+        """Make these jobs ready again soon, which certainly did not start; returns at once.
+
+        They are struck off the ledger when that is recorded.
+        """
+        with self._lock:
+            self._pending_count += len(rows)
+        if rows:
+            self._handed_in.put(Return(rows, ledger))
 
     def stop(self, deadline: float) -> None:
         """End when all that was handed in is recorded, or at `deadline` (monotonic seconds)."""
         self._deadline = deadline
-        self._outcomes.put(None)
+        self._handed_in.put(None)
 
     def run(self) -> None:
         more = True
         while more:
-            batch = [self._outcomes.get()]
+            batch = [self._handed_in.get()]
             while len(batch) < BATCH_SIZE:
                 try:
-                    batch.append(self._outcomes.get_nowait())
+                    batch.append(self._handed_in.get_nowait())
                 except Empty:
                     break
             more = None not in batch
-            self._record([outcome for outcome in batch if outcome is not None])
+            for each in batch:
+                if isinstance(each, Return):
+                    self._give_back(each)
+            self._record([each for each in batch if isinstance(each, Outcome)])
         self.db.connection.close()
+
+    def _give_back(self, returned: Return) -> None:
+        """Give claims back, however long it takes; return early only when told to stop."""
+        delay = FIRST_DELAY_SECONDS
+        while True:
+            try:
+                give_back(self.db, returned.rows)
+                break
+            except Exception as error:
+                if time.monotonic() > self._deadline:
+                    where = {"backend": self.db.backend, "database": self.db.alias}
+                    log("claims_left", **where, count=len(returned.rows), error=repr(error))
+                    self.db.connection.close()
+                    return
+                outage.begin(self.db, error)
+                self.db.connection.close()
+            self._pause(delay)
+            delay = min(delay * 2, LONGEST_DELAY_SECONDS)
+        outage.end(self.db)
+        for row in returned.rows:
+            returned.ledger.strike(row)
+        with self._lock:
+            self._pending_count -= len(returned.rows)
 
     def _record(self, batch: list[Outcome]) -> None:
         """Record a batch, however long it takes; return early only when told to stop."""
         tries, delay, is_suspect = 0, FIRST_DELAY_SECONDS, False
         while batch:
             try:
-                self._settle(batch, finish(self.db, batch))
+                recorded, handed = self._finish(batch)
+                if tries:  # An earlier try may have committed, and its answer was lost.
+                    kept = set(map(id, recorded))
+                    lost = [outcome for outcome in batch if id(outcome) not in kept]
+                    recorded = [*recorded, *recorded_before(self.db, lost)] if lost else recorded
+                self._settle(batch, recorded, handed)
                 outage.end(self.db)
                 return
             except Exception as error:
@@ -102,6 +169,26 @@ class Finisher(threading.Thread):
                 is_suspect = not is_patient and self._takes_another(batch[0])
             self._pause(delay)
             delay = min(delay * 2, LONGEST_DELAY_SECONDS)
+
+    def _finish(self, batch: list[Outcome]) -> tuple[list[Outcome], HandedOn]:
+        """Finish, and let one of the workers run on."""
+        for inheritance in self._inheritances:
+            heir = inheritance.heir(batch)
+            if heir is not None:
+                break
+        else:
+            return finish(self.db, batch), HandedOn()
+        try:
+            recorded, handed = finish_and_inherit(self.db, batch, heir)
+        except BaseException:
+            inheritance.doubt(heir)
+            raise
+        if not inheritance.take(handed.inherited):
+            with self._lock:
+                self._pending_count += len(handed.inherited)
+            # At once: this may be the last batch.
+            self._give_back(Return(handed.inherited, inheritance.ledger))
+        return recorded, handed
 
     def _is_there(self, error: Exception) -> bool:
         try:
@@ -129,13 +216,17 @@ class Finisher(threading.Thread):
         reason = InvalidReturnValue(f"the outcome could not be stored: {error}")
         instead = abandoned(outcome.claimed, reason, now=timezone.now())
         try:
-            self._settle([instead], finish(self.db, [instead]))
+            self._settle([instead], finish(self.db, [instead]), HandedOn())
         except Exception as again:
             self._log("outcome_lost", [outcome], error=repr(again))
 
-    def _settle(self, batch: list[Outcome], recorded: list[Outcome]) -> None:
+    def _settle(self, batch: list[Outcome], recorded: list[Outcome], handed: HandedOn) -> None:
         with self._lock:
             self._pending_count -= len(batch)
+        keyed = [each for each in recorded if each.claimed.job.concurrency_key is not None]
+        if max(len(keyed), handed.count) > len(handed.inherited):
+            for nudge in self._nudges:
+                nudge()
         kept = {id(outcome) for outcome in recorded}
         self._log("claim_lost", [outcome for outcome in batch if id(outcome) not in kept])
         for outcome in recorded:

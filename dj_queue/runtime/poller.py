@@ -7,8 +7,8 @@ import threading
 from django.db import InterfaceError, OperationalError
 
 from dj_queue.events import log
-from dj_queue.routers import QueueDatabase
 from dj_queue.runtime import outage
+from dj_queue.runtime.process import LOOK_SECONDS, Registration
 
 LONGEST_BACKOFF_SECONDS = 30.0
 
@@ -16,13 +16,16 @@ LONGEST_BACKOFF_SECONDS = 30.0
 class Poller(threading.Thread):
     """A thread that calls `poll()` until it is stopped.
 
-    `poll()` returns the seconds until the next call. A database that does not answer, and an error
+    `poll()` returns the seconds until the next call, and is only called while the process is
+    registered for certain. A database that does not answer, and an error
     that nobody expected, are met with growing pauses; neither ends the loop.
     """
 
-    def __init__(self, db: QueueDatabase, name: str) -> None:
-        super().__init__(name=f"{name} {db}", daemon=True)
-        self.db = db
+    def __init__(self, registration: Registration) -> None:
+        unit = registration.unit
+        super().__init__(name=f"{unit.name}@{unit.db.alias}", daemon=True)
+        self.registration = registration
+        self.db = unit.db
         self.stopping = threading.Event()
         self.wake = threading.Event()
         self._backoff = 0.0
@@ -30,6 +33,10 @@ class Poller(threading.Thread):
     def poll(self) -> float:
         """Do one round; return the delay before the next in seconds, 0 for at once."""
         raise NotImplementedError
+
+    def answered(self) -> None:
+        """Note that the database has answered: for `poll`, which need not ask it each time."""
+        outage.end(self.db)
 
     def stop(self) -> None:
         """Ask the loop to end after the current round; returns at once."""
@@ -45,6 +52,8 @@ class Poller(threading.Thread):
         self.db.connection.close()
 
     def _poll_once(self) -> float:
+        if not self.registration.is_good:  # Not registered yet, or maybe given up.
+            return LOOK_SECONDS
         try:
             delay = self.poll()
         except (OperationalError, InterfaceError) as error:
@@ -54,7 +63,7 @@ class Poller(threading.Thread):
             where = {"backend": self.db.backend, "database": self.db.alias}
             log("loop_failed", **where, error=repr(error), exc_info=True)
             return self._back_off()
-        outage.end(self.db)
+        self.registration.ledger.is_well()
         self._backoff = 0.0
         return delay
 

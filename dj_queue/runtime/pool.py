@@ -9,8 +9,9 @@ from queue import Empty, SimpleQueue
 
 from django.db import connections
 
-from dj_queue.engines.base import Claim, claim_of
 from dj_queue.models import ClaimedExecution
+
+Run = Callable[[ClaimedExecution], None]
 
 
 class Pool:
@@ -24,14 +25,18 @@ class Pool:
         name: str,
         threads: int,
         *,
-        run: Callable[[ClaimedExecution], None],
+        may_start: Callable[[ClaimedExecution], bool],
+        run: Run,
         ended: Callable[[], None],
     ) -> None:
-        """Run each job with `run`, which raises nothing, and call `ended` after it."""
+        """Run each job with `run`, if it `may_start`, and call `ended` after it; none may raise."""
+        self._may_start = may_start
         self._run = run
         self._ended = ended
         self._waiting: SimpleQueue[ClaimedExecution | None] = SimpleQueue()
-        self._held: dict[Claim, ClaimedExecution] = {}
+        # Both by the identity of the row, which costs less than hashing its ids.
+        self._held: dict[int, ClaimedExecution] = {}
+        self._running: set[int] = set()
         self._put_count = 0
         self._lock = threading.Lock()
         self._is_closed = False
@@ -51,20 +56,32 @@ class Pool:
         return len(self._held)
 
     @property
+    def free_count(self) -> int:
+        """How many more jobs could be started at once."""
+        return len(self._threads) - len(self._held)
+
+    @property
     def ended_count(self) -> int:
         """How many jobs were run to their end; those taken back do not count."""
         return self._put_count - len(self._held)
+
+    def start(self) -> None:
+        """Start the threads, once; raise RuntimeError where the system has none left.
+
+        Before anything is claimed, so that no claim is made which nobody could run.
+        """
+        with self._lock:
+            for thread in self._threads if not self._is_closed else ():
+                if thread.ident is None:
+                    thread.start()
 
     def put(self, rows: Sequence[ClaimedExecution]) -> bool:
         """Run these jobs as soon as threads are free; false, and nothing, after `close`."""
         with self._lock:
             if self._is_closed:
                 return False
-            if self._threads[0].ident is None:
-                for thread in self._threads:
-                    thread.start()
             self._put_count += len(rows)
-            self._held.update((claim_of(row), row) for row in rows)
+            self._held.update((id(row), row) for row in rows)
             for row in rows:
                 self._waiting.put(row)
         return True
@@ -79,25 +96,32 @@ class Pool:
             for row in waiting[:kept]:
                 self._waiting.put(row)
             for row in waiting[kept:]:
-                del self._held[claim_of(row)]
+                del self._held[id(row)]
             self._put_count -= len(waiting) - kept
         return waiting[kept:]
 
-    def close(self) -> list[ClaimedExecution]:
-        """Start nothing more; return the jobs that were held, running and waiting.
+    def close(self) -> tuple[list[ClaimedExecution], list[ClaimedExecution]]:
+        """Start nothing more; return the jobs that run, and those that had not started.
 
         The threads end after the job they run. Returns when all have, if nothing was held.
         """
         with self._lock:
             self._is_closed = True
             self._take_waiting()
-            held = list(self._held.values())
-            for _ in self._threads:
-                self._waiting.put(None)
+            # In this order: one that ends in between did run, and must not be taken for unstarted.
+            running, held = self._running.copy(), self._held.copy()
+            self._tell_to_end()
         for thread in self._threads:
             if not held and thread.ident is not None:
                 thread.join()
-        return held
+        return (
+            [row for key, row in held.items() if key in running],
+            [row for key, row in held.items() if key not in running],
+        )
+
+    def _tell_to_end(self) -> None:
+        for _ in self._threads:
+            self._waiting.put(None)
 
     def _take_waiting(self) -> list[ClaimedExecution]:
         rows = []
@@ -108,7 +132,19 @@ class Pool:
 
     def _work(self) -> None:
         while (row := self._waiting.get()) is not None:
-            self._run(row)
-            del self._held[claim_of(row)]
+            if self._begins(row):
+                self._run(row)
+                self._running.discard(id(row))
+            del self._held[id(row)]
             self._ended()
         connections.close_all()
+
+    def _begins(self, row: ClaimedExecution) -> bool:
+        if not self._may_start(row):
+            return False
+        # Either `close` finds it among the running ones, or this finds the pool closed.
+        self._running.add(id(row))
+        if self._is_closed:
+            self._running.discard(id(row))
+            return False
+        return True

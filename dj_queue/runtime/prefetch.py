@@ -56,10 +56,14 @@ class Prefetching:
     def wanted(self, running_count: int, waiting_count: int) -> int:
         """Return how many jobs to claim now, given what runs and what waits for a thread."""
         free = max(0, self.threads - running_count)
-        missing = free + self.depth - waiting_count
         # Few claims of many jobs cost less than many of few.
         is_low = waiting_count < free or waiting_count <= self.depth // 2
-        return max(0, missing) if is_low else 0
+        return self.room(running_count, waiting_count) if is_low else 0
+
+    def room(self, running_count: int, waiting_count: int) -> int:
+        """Return how many more jobs may be held without being too much."""
+        free = max(0, self.threads - running_count)
+        return max(0, free + self.depth - waiting_count)
 
     def surplus(self, running_count: int, waiting_count: int) -> int:
         """Return how many waiting jobs to give back, for some other worker to run."""

@@ -1,136 +1,120 @@
-"""The supervisor: runs every backend's workers and dispatcher, and ends them in order."""
+"""The supervisor: forks a child for each unit, replaces those that die, and ends all in order."""
 
 from __future__ import annotations
 
+import gc
+import os
 import signal
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from types import FrameType
+from contextlib import suppress
+from functools import partial
+
+from setproctitle import setproctitle
 
 from dj_queue.events import log
-from dj_queue.models.ids import new_id
-from dj_queue.routers import queue_database
-from dj_queue.runtime.dispatcher import Dispatcher
-from dj_queue.runtime.finisher import Finisher
-from dj_queue.runtime.listener import listeners_for
-from dj_queue.runtime.poller import Poller
-from dj_queue.runtime.worker import Worker
+from dj_queue.runtime import signals
+from dj_queue.runtime.children import Child, Dead, fork, recover_dead
+from dj_queue.runtime.process import Supervision
+from dj_queue.runtime.runner import LEAVE_SECONDS, RECORD_SECONDS
+from dj_queue.runtime.signals import StopSignals
+from dj_queue.runtime.units import Unit
 
-SIGNAL_SECONDS = 0.05
-RECORD_SECONDS = 5.0
-"""How long outcomes may take to be recorded after the last job has ended."""
-LISTENER_SECONDS = 1.0
-
-
-@dataclass(frozen=True)
-class Leftovers:
-    """What a stop could not bring to its end; false when there is none."""
-
-    abandoned_count: int
-    lost_count: int
-    hanging_count: int = 0
-
-    def __bool__(self) -> bool:
-        return bool(self.abandoned_count or self.lost_count or self.hanging_count)
-
-    def __str__(self) -> str:
-        return (
-            f"jobs that did not end in time and are failed: {self.abandoned_count}, "
-            f"outcomes that could not be recorded: {self.lost_count}, "
-            f"threads that hang in the database: {self.hanging_count}"
-        )
+STOP_SECONDS = RECORD_SECONDS + LEAVE_SECONDS + 4.0
+"""How much longer than its drain a child may take to end, before it is killed."""
+RETRY_SECONDS = 1.0
 
 
 class Supervisor:
-    """All backends in one process, each with threads of its own.
+    """Has no connection, no thread and no database: what needs one is done by children.
 
-    Backends whose database is away are retried by their own threads; the others work on.
+    So nothing is inherited by a fork that must not be, and no outage reaches it.
     """
 
-    def __init__(self, backends: Sequence[str]) -> None:
-        self.process_id = new_id()
-        self.finishers: list[Finisher] = []
-        self.workers: list[Worker] = []
-        self.dispatchers: list[Dispatcher] = []
-        self._signals = 0
-        for db in map(queue_database, backends):
-            finisher = Finisher(db)
-            self.finishers.append(finisher)
-            self.dispatchers.append(Dispatcher(db))
-            for options in db.options.workers:
-                self.workers.append(Worker(db, options, self.process_id, finisher))
-        self.listeners = listeners_for(self.workers)
-        self.shutdown_timeout = max(
-            (queue_database(name).options.shutdown_timeout for name in backends), default=0.0
-        )
+    def __init__(self, units: Sequence[Unit]) -> None:
+        self.supervision = Supervision()
+        self.children = [Child(unit, self.supervision) for unit in units]
+        self.shutdown_timeout = max(unit.db.options.shutdown_timeout for unit in units)
+        self._to_recover: dict[str, list[Dead]] = {}
+        self._recoveries: dict[int, list[Dead]] = {}
+        self._recover_at = 0.0
+        self._is_clean = True
 
-    def start(self) -> None:
-        """Start every thread; returns at once."""
-        for thread in (*self.finishers, *self.dispatchers, *self.workers, *self.listeners):
-            thread.start()
-        for worker in self.workers:
-            log(
-                "worker_started",
-                backend=worker.db.backend,
-                database=worker.db.alias,
-                queues=",".join(worker.options.queues),
-                threads=worker.options.threads,
-            )
+    def run(self, told: StopSignals) -> bool:
+        """Run until told, then stop; tell whether all ended in order.
 
-    def run(self) -> Leftovers:
-        """Run until TERM or INT, then stop.
-
-        A second signal, or QUIT, ends the drain at once. Only in the main thread.
+        Only in the main thread of a process that has no other.
         """
-        signal.signal(signal.SIGTERM, self._on_signal)
-        signal.signal(signal.SIGINT, self._on_signal)
-        signal.signal(signal.SIGQUIT, self._on_quit)
-        self.start()
-        # Not an Event: setting one in a signal handler can deadlock on its own lock.
-        while not self._signals:
-            time.sleep(SIGNAL_SECONDS)
-        return self.stop()
+        setproctitle("dj_queue: supervisor")
+        gc.collect()
+        gc.freeze()  # What is loaded by now stays shared with the children.
+        while not told.count:
+            for child in self.children:
+                if child.pid is None and time.monotonic() >= child.start_at:
+                    child.start()
+            self._look_after()
+            time.sleep(signals.LOOK_SECONDS)
+        self._is_clean = True
+        self._stop(told)
+        return self._is_clean and not any(self._to_recover.values())
 
-    def stop(self) -> Leftovers:
-        """Claim no more, let running jobs end, record what they did; say what was left."""
-        pollers = [*self.workers, *self.dispatchers]
-        deadline = time.monotonic() + self.shutdown_timeout
-        for poller in pollers:
-            poller.stop()
-        for listener in self.listeners:
-            listener.stop()
-        while self._is_draining(pollers) and time.monotonic() < deadline and self._signals < 2:
-            time.sleep(0.01)
-        abandoned = sum(worker.close() for worker in self.workers)
+    def _stop(self, told: StopSignals) -> None:
+        deadline = time.monotonic() + self.shutdown_timeout + STOP_SECONDS
+        self._signal(signal.SIGTERM)
+        is_urgent = False
+        while any(child.pid for child in self.children) and time.monotonic() < deadline:
+            if told.is_urgent and not is_urgent:
+                is_urgent = True
+                self._signal(signal.SIGQUIT)
+                deadline = min(deadline, time.monotonic() + STOP_SECONDS)
+            self._look_after()
+            time.sleep(signals.LOOK_SECONDS)
+        self._signal(signal.SIGKILL)
         deadline = time.monotonic() + RECORD_SECONDS
-        for finisher in self.finishers:
-            finisher.stop(deadline)
-        for thread in (*self.finishers, *pollers):
-            # Each ends by itself soon after, unless it hangs in the database.
-            thread.join(max(0.0, deadline + 1 - time.monotonic()))
-        for listener in self.listeners:
-            # One that hangs in a connect holds nothing, and is left behind.
-            listener.join(LISTENER_SECONDS)
-        for worker in self.workers:
-            log(
-                "worker_stopped",
-                backend=worker.db.backend,
-                database=worker.db.alias,
-                queues=",".join(worker.options.queues),
-            )
-        lost = sum(finisher.pending_count for finisher in self.finishers)
-        hanging = sum(thread.is_alive() for thread in (*pollers, *self.finishers))
-        return Leftovers(abandoned, lost, hanging)
+        while self._is_busy and time.monotonic() < deadline:
+            self._look_after()
+            time.sleep(signals.LOOK_SECONDS)
+        for pid, dead in self._recoveries.items():
+            os.kill(pid, signal.SIGKILL)
+            self._to_recover.setdefault(dead[0].db.alias, []).extend(dead)
 
-    def _is_draining(self, pollers: Sequence[Poller]) -> bool:
-        # A poll that is under way may still bring claims.
-        return any(poller.is_alive() for poller in pollers) or any(
-            worker.is_busy for worker in self.workers
-        )
+    @property
+    def _is_busy(self) -> bool:
+        is_running = any(child.pid for child in self.children)
+        return is_running or bool(self._recoveries) or any(self._to_recover.values())
 
-    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
-        self._signals += 1
+    def _signal(self, signum: int) -> None:
+        for child in self.children:
+            child.signal(signum)
 
-    def _on_quit(self, signum: int, frame: FrameType | None) -> None:
-        self._signals = 2
+    def _look_after(self) -> None:
+        """Bury who has died, and have recovered what they left."""
+        with suppress(ChildProcessError):
+            # Of any child: as a container's first process this one inherits those of others.
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                self._bury(*ended)
+        if time.monotonic() < self._recover_at:
+            return
+        busy = {dead[0].db.alias for dead in self._recoveries.values()}
+        for alias in self._to_recover.keys() - busy:
+            dead = self._to_recover[alias]
+            try:
+                pid = fork(partial(recover_dead, dead))
+            except OSError as error:
+                self._recover_at = time.monotonic() + RETRY_SECONDS
+                log("fork_failed", database=alias, name="recovery", error=repr(error))
+                return
+            self._recoveries[pid] = self._to_recover.pop(alias)
+
+    def _bury(self, pid: int, status: int) -> None:
+        for child in self.children:
+            if child.pid == pid:
+                self._is_clean = self._is_clean and status == 0
+                left = child.end(status)
+                if left:
+                    self._to_recover.setdefault(left.db.alias, []).append(left)
+                return
+        dead = self._recoveries.pop(pid, [])
+        if dead and status:
+            self._recover_at = time.monotonic() + RETRY_SECONDS
+            self._to_recover.setdefault(dead[0].db.alias, []).extend(dead)

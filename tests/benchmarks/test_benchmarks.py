@@ -88,6 +88,16 @@ def test_ours_is_correct_at_speed(tmp_path: Path) -> None:
     assert [row["median"] for row in table["rows"]] == [80, 80, 0, 0, 80]
 
 
+def test_ours_loses_nothing_when_workers_are_killed(tmp_path: Path) -> None:
+    done = run(tmp_path, "chaos", "--database", "sqlite", "--jobs", "2000", "--json", "-")
+
+    assert done.returncode == 0, done.stderr
+    (table,) = json.loads(done.stdout)["tables"]
+    found = {row["label"]: row["median"] for row in table["rows"]}
+    assert found["finished or failed"] == found["enqueued"] == 2_000
+    assert found["kills"] >= 3
+
+
 def test_ratio_is_ours_by_theirs_of_the_medians() -> None:
     ours, theirs = Row("ours", (10.0, 1_000.0, 30.0)), Row("theirs", (5.0, 15.0, 900.0))
 
@@ -132,3 +142,12 @@ def test_a_command_that_is_published_tells_no_place_and_no_password() -> None:
         "python -m benchmarks drain --database 'postgresql://me:…@127.0.0.1:5432' "
         "--markdown docs/x.md"
     )
+
+
+def test_pages_are_timed(tmp_path: Path) -> None:
+    done = run(tmp_path, "dashboard", "--database", "sqlite", "--jobs", "40", "--json", "-")
+
+    assert done.returncode == 0, done.stderr
+    (table,) = json.loads(done.stdout)["tables"]
+    assert table["title"] == "dashboard, SQLite, 40 finished, 4 ready, 4 failed"
+    assert all(row["median"] > 0 for row in table["rows"])

@@ -3,12 +3,15 @@
 from collections.abc import Iterator
 
 import pytest
+from django.db import connections
 
+from dj_queue.engines.claims import Heir, Holder
 from dj_queue.models import FinishedExecution, Job
-from dj_queue.operations.claim import claim
+from dj_queue.models.ids import new_id
+from dj_queue.operations.claim import claim, give_back
 from dj_queue.operations.enqueue import enqueue
 from dj_queue.operations.execute import execute
-from dj_queue.operations.finish import finish
+from dj_queue.operations.finish import finish, finish_and_inherit
 from dj_queue.operations.pauses import pause
 from dj_queue.routers import QueueDatabase
 from tests.jobs import EVERY, LATER, ME, NOW, build, counts, store
@@ -59,6 +62,24 @@ def test_jobs_go_their_way_whatever_binds_the_values(db):
     assert counts(db) == {"ready": 3 + 4, "scheduled": 1, "finished": 18}
 
 
+@pytest.mark.usefixtures("bound")
+def test_slots_are_handed_on_whatever_binds_the_values(db):
+    rule = {"concurrency_limit": 1, "concurrency_seconds": 60, "discards_on_conflict": False}
+    enqueue(db, [build(db, concurrency_key=f"k{n % 2}", **rule) for n in range(26)], now=NOW)
+
+    for number in range(12):
+        rows = claim(db, ["*"], limit=2, process_id=ME, now=NOW)
+        outcomes = [execute(db, row, clock=lambda: NOW) for row in rows]
+        queues = frozenset({"default"} if number % 2 else ())
+        heir = Heir(Holder(ME, new_id(), NOW), queues, room=2)
+        recorded, handed = finish_and_inherit(db, outcomes, heir)
+        assert (len(recorded), handed.count) == (2, 2)
+        assert len(handed.inherited) == 2 * len(queues)
+        give_back(db, handed.inherited)
+
+    assert counts(db) == {"finished": 24, "ready": 2}
+
+
 def test_an_enqueue_is_prepared_where_the_options_say_so(db, needs_psycopg):
     task = tasks.add.using(backend=db.backend)
     prepared = {}
@@ -74,6 +95,26 @@ def test_an_enqueue_is_prepared_where_the_options_say_so(db, needs_psycopg):
     db.connection.close()
     del db.connection.settings_dict["OPTIONS"]["prepare_threshold"]
     assert prepared == {None: 0, 0: 1}
+
+
+@pytest.mark.usefixtures("bound")
+def test_an_enqueue_replaces_a_connection_that_the_server_ended(db, monkeypatch):
+    # Where health checks are on: as Django does at the first statement of a request.
+    for name, value in {"CONN_HEALTH_CHECKS": True, "CONN_MAX_AGE": None}.items():
+        monkeypatch.setitem(db.connection.settings_dict, name, value)
+    store(db)
+    with db.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        ended = cursor.fetchone()
+    with connections["default"].cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(%s, 20000)", ended)
+        assert cursor.fetchone() == (True,)
+    db.connection.close_if_unusable_or_obsolete()  # A request begins.
+    assert db.connection.connection is not None
+
+    store(db)
+
+    assert counts(db) == {"ready": 2}
 
 
 @pytest.mark.usefixtures("bound")

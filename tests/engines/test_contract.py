@@ -6,7 +6,7 @@ import pytest
 from django.db import transaction
 
 from dj_queue.engines import engine_for
-from dj_queue.models import ClaimedExecution, Job, ReadyExecution
+from dj_queue.models import ClaimedExecution, Job, ReadyExecution, Semaphore
 from dj_queue.models.ids import new_id
 from dj_queue.operations.claim import claim
 from dj_queue.operations.enqueue import enqueue
@@ -216,3 +216,53 @@ def test_ids_sort_on_the_database_as_they_were_made(db):
     enqueue(db, jobs[::-1], now=NOW)
 
     assert list(db.objects(Job).order_by("id")) == jobs
+
+
+def semaphores(db):
+    return dict(db.objects(Semaphore).values_list("key", "held"))
+
+
+def test_locking_semaphores_finds_what_is_held_and_makes_what_is_missing(db):
+    db.objects(Semaphore).bulk_create([Semaphore("b", 3, LATER), Semaphore("other", 1, LATER)])
+
+    with db.atomic():
+        rows = engine_for(db).lock_semaphores(db, ["B", "a", "b", "ä"], NOW)
+
+    found = {key: (row.key, row.held, row.expires_at) for key, row in rows.items()}
+    assert found == {
+        "B": ("B", 0, NOW),
+        "a": ("a", 0, NOW),
+        "b": ("b", 3, LATER),
+        "ä": ("ä", 0, NOW),
+    }
+    assert semaphores(db) == {"B": 0, "a": 0, "b": 3, "ä": 0, "other": 1}
+
+
+def test_semaphores_are_stored_and_those_of_which_nothing_is_held_are_deleted(db):
+    db.objects(Semaphore).bulk_create(
+        [Semaphore("a", 1, NOW), Semaphore("b", 1, NOW), Semaphore("other", 1, NOW)]
+    )
+
+    with db.atomic():
+        rows = engine_for(db).lock_semaphores(db, ["a", "b", "c", "d"], NOW)
+        rows["a"].held, rows["b"].held, rows["c"].held = 2, 0, 1
+        rows["a"].expires_at = LATER
+        engine_for(db).store_semaphores(db, list(rows.values()))
+
+    assert semaphores(db) == {"a": 2, "c": 1, "other": 1}
+    assert db.objects(Semaphore).get(key="a").expires_at == LATER
+
+
+def test_storing_no_semaphores_does_nothing(db):
+    with db.atomic():
+        engine_for(db).store_semaphores(db, [])
+
+    assert semaphores(db) == {}
+
+
+def test_free_semaphores_are_those_that_are_there_and_that_nobody_has_locked(db):
+    db.objects(Semaphore).bulk_create([Semaphore("a", 1, NOW), Semaphore("b", 1, NOW)])
+
+    with db.atomic():
+        assert engine_for(db).free_semaphores(db, ["b", "c", "a"]) == ["a", "b"]
+        assert engine_for(db).free_semaphores(db, []) == []

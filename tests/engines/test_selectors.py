@@ -9,13 +9,16 @@ from hypothesis import strategies as st
 
 from dj_queue.conf import is_queue_name
 from dj_queue.engines import ClaimEngine, engine_for
+from dj_queue.engines.claims import Holder
 from dj_queue.engines.selectors import distinct_selectors, turns_of
 from dj_queue.models import Job, ReadyExecution
+from dj_queue.models.ids import new_id
 from dj_queue.operations.pauses import pause
 from dj_queue.routers import QueueDatabase
 from tests.engines.reading import undone
 from tests.jobs import EVERY, ME, NOW, build
 
+HOLDER = Holder(ME, new_id(), NOW)
 # Few letters, so that names are each other's beginnings; and what a statement might trip over.
 NAMES = st.text("aAbé'\"%_\\*? 😀-", min_size=1, max_size=4).filter(is_queue_name)
 
@@ -105,10 +108,10 @@ def drained(db: QueueDatabase, engine: ClaimEngine, situation: Situation) -> lis
     """Claim until nothing comes; each claim but the last ones is full."""
     claimed: list[Job] = []
     while True:
-        rows = engine.claim(db, situation.selectors, limit=situation.limit, process_id=ME, now=NOW)
+        rows = engine.claim(db, situation.selectors, limit=situation.limit, holder=HOLDER)
         claimed += [row.job for row in rows]
         if len(rows) < situation.limit:
-            assert not engine.claim(db, situation.selectors, limit=1, process_id=ME, now=NOW)
+            assert not engine.claim(db, situation.selectors, limit=1, holder=HOLDER)
             return claimed
 
 

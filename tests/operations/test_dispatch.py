@@ -41,7 +41,28 @@ def test_nothing_due_is_nothing_done(db):
     assert counts(db) == {"scheduled": 1}
 
 
-def test_other_backends_jobs_are_left_to_their_dispatcher(db):
+def test_a_batch_takes_the_highest_priority_among_the_longest_overdue(db):
+    low = schedule(db, 1, 2, 3, 4)
+    high, beyond = [
+        build(db, run_after=NOW + timedelta(minutes=minutes), priority=9) for minutes in (8, 9)
+    ]
+    schedule(db, 5, 6, 7)
+    enqueue(db, [high, beyond], now=NOW)
+    later = NOW + timedelta(hours=1)
+
+    # Eight jobs are looked at for a batch of two: `beyond` is the ninth.
+    batches = []
+    for _ in range(2):
+        before = states(db)
+        assert dispatch_due(db, now=later, limit=2) == 2
+        after = states(db)
+        batches.append({job_id for job_id in after if after[job_id] != before[job_id]})
+
+    assert batches == [{high.id, low[0].id}, {beyond.id, low[1].id}]
+
+
+def test_other_backends_jobs_are_left_to_their_dispatcher(db, settings):
+    settings.TASKS = {**settings.TASKS, "neighbour": settings.TASKS[db.backend]}
     neighbour = QueueDatabase("neighbour", db.alias)
     job = build(db, backend="neighbour", run_after=NOW + timedelta(minutes=1))
     enqueue(neighbour, [job], now=NOW)

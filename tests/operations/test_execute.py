@@ -1,7 +1,7 @@
 """Execute: whatever a task does becomes an outcome."""
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, connections
 
 from dj_queue.compat import TaskResultStatus, task_started
 from dj_queue.models import Job
@@ -9,6 +9,7 @@ from dj_queue.operations.claim import claim
 from dj_queue.operations.execute import Failure, execute
 from dj_queue.operations.finish import finish
 from tests.jobs import EVERY, ME, NOW, store
+from tests.shop.models import Order
 
 pytestmark = pytest.mark.django_db(**EVERY)
 
@@ -48,6 +49,21 @@ def test_a_return_value_that_is_not_json_fails_the_job(db):
     assert failure.message == (
         "return value: expected a JSON value, got datetime.datetime(2026, 1, 1, 0, 0) (datetime)"
     )
+
+
+@pytest.mark.parametrize("alias", ["default", "queue"])
+def test_a_transaction_left_open_fails_the_job_and_is_rolled_back_alone(db, alias):
+    # Inside a transaction of ours, as in a TestCase: that one stays open, and usable.
+    Order.objects.create(reference="before")
+
+    outcome = outcome_of(db, "tests.shop.misbehaving.leave_a_transaction_open", alias)
+
+    assert outcome.failure.exception_path == "dj_queue.exceptions.TransactionLeftOpen"
+    assert outcome.failure.message == (
+        f"expected the task to end every transaction it begins, got one left open on '{alias}'"
+    )
+    assert [order.reference for order in Order.objects.all()] == ["before"]
+    assert len(connections[alias].atomic_blocks) == 1
 
 
 @pytest.mark.parametrize(

@@ -5,19 +5,22 @@ from datetime import timedelta
 import pytest
 from django.test import override_settings
 
-from dj_queue.compat import TaskResultStatus
+from dj_queue.compat import TaskResultStatus, task_finished
+from dj_queue.engines import engine_for
+from dj_queue.exceptions import ProcessExited
 from dj_queue.models import (
     Attempt,
     ClaimedExecution,
     FailedExecution,
     FinishedExecution,
     ReadyExecution,
+    ScheduledExecution,
     state_of,
 )
 from dj_queue.models.ids import new_id
 from dj_queue.operations.claim import claim
 from dj_queue.operations.execute import abandoned, execute
-from dj_queue.operations.finish import finish
+from dj_queue.operations.finish import announce, finish
 from dj_queue.operations.retry import retry
 from dj_queue.operations.transitions import in_transaction, move
 from tests.jobs import EVERY, LATER, ME, NOW, states, store
@@ -64,6 +67,79 @@ def test_a_job_that_raised_is_failed_with_its_attempt(db):
     assert (attempt.number, attempt.worker_id) == (1, ME)
     assert (attempt.started_at, attempt.ended_at, failed.failed_at) == (NOW, LATER, LATER)
     assert states(db) == {failed.job_id: ["failed"]}
+
+
+def test_a_job_with_attempts_left_waits_for_the_next_one(db):
+    outcome = run(db, task_path="tests.shop.retries.stumble", args=["oh"], max_attempts=3)
+
+    assert finish(db, [outcome]) == [outcome]
+
+    waiting, attempt = db.objects(ScheduledExecution).get(), db.objects(Attempt).get()
+    assert (waiting.attempt, waiting.run_after) == (2, LATER + timedelta(minutes=1))
+    assert waiting.run_after == outcome.retry_at
+    assert (attempt.number, attempt.exception_path) == (1, "builtins.ValueError")
+    assert "in stumble\n    raise ValueError(message)" in attempt.traceback
+    assert states(db) == {waiting.job_id: ["scheduled"]}
+
+
+def test_a_job_that_need_not_wait_is_ready_again_and_workers_are_woken(db, monkeypatch):
+    woken = []
+    outcome = run(db, task_path="tests.shop.retries.stumble_at_once", args=[], max_attempts=3)
+    monkeypatch.setattr(
+        type(engine_for(db)), "wake", lambda engine, db, queues: woken.extend(queues)
+    )
+
+    finish(db, [outcome])
+
+    assert db.objects(ReadyExecution).get().attempt == 2
+    assert states(db) == {outcome.claimed.job_id: ["ready"]}
+    assert woken == ["default"]
+
+
+def test_who_lost_the_claim_cannot_have_the_job_attempted_again(db):
+    stale = run(db, task_path="tests.shop.retries.stumble", args=["oh"], max_attempts=3)
+    give_back(db, stale.claimed)
+
+    assert finish(db, [stale]) == []
+    assert states(db) == {stale.claimed.job_id: ["ready"]}
+    assert db.objects(Attempt).count() == 0
+
+
+def test_a_job_given_up_by_its_process_is_attempted_again_if_it_may(db):
+    columns = {"task_path": "tests.shop.retries.stumble", "args": ["oh"]}
+    more, last = store(db, max_attempts=2, **columns) + store(db, max_attempts=1, **columns)
+    rows = claim(db, ["*"], limit=2, process_id=ME, now=NOW)
+
+    finish(db, [abandoned(row, ProcessExited("stopped"), now=LATER) for row in rows])
+
+    assert states(db) == {more.id: ["scheduled"], last.id: ["failed"]}
+    paths = db.objects(Attempt).values_list("exception_path", flat=True)
+    assert set(paths) == {"dj_queue.exceptions.ProcessExited"}
+
+
+def test_only_the_last_attempt_is_announced_as_finished(db, events):
+    seen = []
+
+    def receiver(task_result, **_):
+        seen.append(task_result.status)
+
+    columns = {"task_path": "tests.shop.retries.stumble_at_once", "args": [], "max_attempts": 2}
+    first = run(db, **columns)
+    finish(db, [first])
+    [row] = claim(db, ["*"], limit=1, process_id=ME, now=LATER)
+    second = execute(db, row, clock=lambda: LATER)
+    task_finished.connect(receiver)
+    try:
+        announce(db, first)
+        before = list(seen)
+        announce(db, second)
+    finally:
+        task_finished.disconnect(receiver)
+
+    assert (before, seen) == ([], [TaskResultStatus.FAILED])
+    payload = {"backend": db.backend, "database": db.alias, "job": row.job_id, "attempt": 2}
+    payload |= {"at": LATER, "error": "builtins.ValueError"}
+    assert events() == [("job_retried", payload)]
 
 
 def test_an_outcome_is_recorded_once(db):

@@ -9,13 +9,17 @@ from django.db import connections
 from django.test.utils import CaptureQueriesContext
 
 from dj_queue.compat import task_backends
+from dj_queue.engines import engine_for
+from dj_queue.engines.claims import Heir, Holder
+from dj_queue.models.ids import new_id
 from dj_queue.operations.claim import claim
+from dj_queue.operations.dispatch import dispatch_due
 from dj_queue.operations.enqueue import enqueue
 from dj_queue.operations.execute import execute
-from dj_queue.operations.finish import finish
+from dj_queue.operations.finish import finish, finish_and_inherit
 from dj_queue.operations.pauses import pause
 from dj_queue.routers import QueueDatabase, queue_database
-from tests.jobs import EVERY, ME, NOW, build, store
+from tests.jobs import EVERY, ME, NOW, build, counts, store
 from tests.shop import tasks
 
 # Real transactions: BEGIN and COMMIT are counted too.
@@ -32,12 +36,23 @@ ENQUEUE = {
 # All but PostgreSQL look before they lock; then they take, insert and load the payload. MySQL and
 # MariaDB take in two: they cannot skip locked rows in a DELETE.
 CLAIM = {"postgresql": (1, False), "mariadb": (5, True), "mysql": (5, True), "sqlite": (4, True)}
-# MySQL has no DELETE … RETURNING: it locks, then deletes.
-FINISH = {"postgresql": (1, False), "mariadb": (2, True), "mysql": (3, True), "sqlite": (2, True)}
-# To take the failures, to insert them and their attempts.
-FAIL = {"postgresql": 3, "mariadb": 3, "mysql": 4, "sqlite": 3}
-# A vendor that reads every row for the names of the queues asks for one name at a time.
-QUEUE_BY_QUEUE = {"mariadb"}
+# MySQL has no DELETE … RETURNING: it locks, then deletes. The queue's minute is one more.
+FINISH = {"postgresql": (1, False), "mariadb": (3, True), "mysql": (4, True), "sqlite": (3, True)}
+# To take the failures, to insert them and their attempts, and to add to the minute.
+FAIL = {"postgresql": 4, "mariadb": 4, "mysql": 5, "sqlite": 4}
+# Where a queue is paused, MySQL and MariaDB ask for the names of the queues once it is known.
+IDLE_BESIDE_PAUSES = {"postgresql": 1, "mariadb": 2, "mysql": 2, "sqlite": 1}
+
+# To lock the semaphores and look who is first, twice; to take the blocked, to make them ready, each
+# with a slot; to store the semaphores. MySQL reads what it has locked, and locks what it takes.
+SETTLE = {"postgresql": 9, "mariadb": 9, "mysql": 11, "sqlite": 10}
+# After a finish the same, and slots are deleted; the semaphores stay as they are, but are looked
+# at. PostgreSQL locks them, then hands on in one statement.
+HAND_ON = SETTLE | {"postgresql": 2}
+# Of a single key the next one is found in one look.
+HAND_ON_HOT = {"postgresql": 2, "mariadb": 6, "mysql": 8, "sqlite": 7}
+# To look whether the heir goes before anybody, and to load its jobs.
+INHERIT = {"postgresql": 0, "mariadb": 2, "mysql": 2, "sqlite": 2}
 
 
 class Sent:
@@ -63,7 +78,7 @@ def watching(db: QueueDatabase) -> Iterator[Sent]:
             stray.__exit__(None, None, None)
     assert [len(stray) for stray in strays] == [0] * len(strays)
     queries = [query["sql"] for query in captured.captured_queries]
-    controls = [sql for sql in queries if sql.startswith(("BEGIN", "COMMIT"))]
+    controls = [sql for sql in queries if sql in ("BEGIN", "BEGIN IMMEDIATE", "COMMIT")]
     sent.in_transaction = [sql.split()[0] for sql in controls] == ["BEGIN", "COMMIT"]
     assert sent.in_transaction or not controls
     sent.statements = [sql for sql in queries if sql not in controls]
@@ -72,6 +87,12 @@ def watching(db: QueueDatabase) -> Iterator[Sent]:
 @pytest.fixture
 def vendor(db: QueueDatabase, vendor_by_alias: dict[str, str]) -> str:
     return vendor_by_alias[db.alias]
+
+
+@pytest.fixture
+def quiet(db: QueueDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nobody be woken: PostgreSQL may or may not tell the workers of ready jobs."""
+    monkeypatch.setattr(type(engine_for(db)), "wake", lambda *_: None)
 
 
 def cost(db: QueueDatabase, work: Callable[[], object]) -> tuple[int, bool]:
@@ -112,6 +133,80 @@ def test_enqueue_of_ready_and_scheduled_jobs_adds_one_table(db, vendor):
     statements, _ = cost(db, lambda: enqueue(db, jobs, now=NOW))
 
     assert statements == ENQUEUE[vendor][0] + one_more
+
+
+def keyed(db, count, keys, **columns):
+    """Build jobs of so many keys in turn, each with one slot."""
+    rule = {"concurrency_limit": 1, "concurrency_seconds": 60, "discards_on_conflict": False}
+    return [
+        build(db, concurrency_key=f"k{number % keys}", **rule, **columns) for number in range(count)
+    ]
+
+
+@pytest.mark.parametrize(("count", "keys"), [(4, 2), (1000, 2), (1000, 300)])
+def test_an_enqueue_with_keys_costs_the_same_for_any_number_of_jobs_and_keys(
+    db, vendor, quiet, count, keys
+):
+    jobs = keyed(db, count, keys)
+
+    # Jobs, their state, and what it takes to give slots to the first of each key.
+    assert cost(db, lambda: enqueue(db, jobs, now=NOW)) == (2 + SETTLE[vendor], True)
+    assert counts(db) == {"ready": keys, "blocked": count - keys}
+
+
+@pytest.mark.parametrize(("count", "keys"), [(6, 2), (1000, 50)])
+def test_a_finish_hands_on_slots_at_the_same_cost_for_any_number_of_keys(
+    db, vendor, quiet, count, keys
+):
+    enqueue(db, keyed(db, count, keys), now=NOW)
+    claimed = claim(db, ["*"], limit=count, process_id=ME, now=NOW)
+    outcomes = [execute(db, row, clock=lambda: NOW) for row in claimed]
+
+    def work() -> None:
+        assert len(finish(db, outcomes)) == keys
+
+    assert cost(db, work) == (FINISH[vendor][0] + HAND_ON[vendor], True)
+    assert counts(db) == {"finished": keys, "ready": keys, "blocked": count - 2 * keys}
+
+
+def test_a_hot_key_is_handed_on_in_few_statements(db, vendor, quiet):
+    enqueue(db, keyed(db, 3, 1), now=NOW)
+    [row] = claim(db, ["*"], limit=9, process_id=ME, now=NOW)
+    outcome = execute(db, row, clock=lambda: NOW)
+
+    statements = FINISH[vendor][0] + HAND_ON_HOT[vendor]
+    assert cost(db, lambda: finish(db, [outcome])) == (statements, True)
+    assert counts(db) == {"finished": 1, "ready": 1, "blocked": 1}
+
+
+def test_an_heir_spares_the_claim_of_a_hot_key(db, vendor):
+    enqueue(db, keyed(db, 3, 1), now=NOW)
+    [row] = claim(db, ["*"], limit=9, process_id=ME, now=NOW)
+    outcome = execute(db, row, clock=lambda: NOW)
+    heir = Heir(Holder(ME, new_id(), NOW), frozenset({row.queue_name}), room=1)
+
+    # Nobody is told: none became ready.
+    statements = FINISH[vendor][0] + HAND_ON_HOT[vendor] + INHERIT[vendor]
+    assert cost(db, lambda: finish_and_inherit(db, [outcome], heir)) == (statements, True)
+    assert counts(db) == {"finished": 1, "claimed": 1, "blocked": 1}
+
+
+def test_jobs_that_find_no_slot_and_discard_are_one_look(db):
+    enqueue(db, keyed(db, 1, 1), now=NOW)
+    jobs = keyed(db, 50, 1)
+    for job in jobs:
+        job.discards_on_conflict = True
+
+    assert cost(db, lambda: enqueue(db, jobs, now=NOW)) == (1, False)
+
+
+def test_a_dispatch_without_keys_looks_for_keys_once(db, vendor, quiet):
+    later = NOW.replace(year=2100)
+    enqueue(db, [build(db, run_after=later) for _ in range(20)], now=NOW)
+
+    # What is due, its keys, the taking and the making ready.
+    statements = 5 if vendor in ("mysql", "mariadb") else 4
+    assert cost(db, lambda: dispatch_due(db, now=later, limit=20)) == (statements, True)
 
 
 @pytest.mark.parametrize("count", [1, 100])
@@ -169,9 +264,21 @@ def test_a_claim_beside_a_paused_queue_costs_little_more(db, vendor, selectors):
         rows = claim(db, selectors, limit=5, process_id=ME, now=NOW)
         assert [row.queue_name for row in rows] == ["a1"] * 5
 
-    # The pauses and the names of the queues: "a1", "b" and that there is no other.
-    more = 0 if vendor in ("postgresql", "sqlite") else 4 if vendor in QUEUE_BY_QUEUE else 2
-    assert cost(db, work) == (CLAIM[vendor][0] + more, CLAIM[vendor][1])
+    statements, in_transaction = CLAIM[vendor]
+    more = IDLE_BESIDE_PAUSES[vendor] - 1 if selectors == ["*"] else 0
+    assert cost(db, work) == (statements + more, in_transaction)
+
+
+@pytest.mark.parametrize("selectors", [["*"], ["q*"], ["q*", "*"], ["q00", "q01"]])
+def test_an_idle_poll_beside_many_pauses_costs_no_more_than_beside_one(db, vendor, selectors):
+    names = [f"q{number:02d}" for number in range(50)]
+    enqueue(db, [build(db, queue_name=name) for name in names], now=NOW)
+    pause(db, names, now=NOW)
+
+    def work() -> None:
+        assert claim(db, selectors, limit=9, process_id=ME, now=NOW) == []
+
+    assert cost(db, work) == (IDLE_BESIDE_PAUSES[vendor] if selectors == ["*"] else 1, False)
 
 
 @pytest.mark.parametrize("count", [1, 100])
@@ -194,6 +301,28 @@ def test_finish_of_successes_and_failures_adds_a_state_and_their_attempts(db, ve
     outcomes = [execute(db, row, clock=lambda: NOW) for row in claimed]
 
     assert cost(db, lambda: finish(db, outcomes)) == (FINISH[vendor][0] + FAIL[vendor], True)
+
+
+@pytest.mark.parametrize("count", [4, 100])
+def test_finish_of_every_kind_adds_a_statement_per_state(db, vendor, count, monkeypatch):
+    again = {"max_attempts": 2, "task_path": "tests.shop.retries.stumble", "args": ["oh"]}
+    store(db, count=count // 4)
+    store(db, count=count // 4, **again | {"max_attempts": 1})
+    store(db, count=count // 4, **again)
+    at_once = again | {"task_path": "tests.shop.retries.stumble_at_once", "args": []}
+    store(db, count=count // 4, **at_once)
+    claimed = claim(db, ["*"], limit=count, process_id=ME, now=NOW)
+    outcomes = [execute(db, row, clock=lambda: NOW) for row in claimed]
+
+    def work() -> None:
+        assert len(finish(db, outcomes)) == count
+
+    # PostgreSQL tells the workers of the ready ones, unless it has just done so.
+    monkeypatch.setattr(type(engine_for(db)), "wake", lambda *_: None)
+
+    assert cost(db, work) == (FINISH[vendor][0] + FAIL[vendor] + 2, True)
+    states = {"finished", "failed", "scheduled", "ready"}
+    assert counts(db) == dict.fromkeys(states, count // 4)
 
 
 @pytest.mark.parametrize("state", ["ready", "claimed", "finished", "failed"])

@@ -1,35 +1,63 @@
 """Real processes: `manage.py dj_queue` and its kin."""
 
-import os
-import subprocess
-import sys
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from django.db import connections
 
-Start = Callable[..., subprocess.Popen[str]]
+from tests.processes.proxy import Proxy
+from tests.processes.records import Records
+from tests.processes.started import Started, arguments, variables
+
+DEFAULT_PORTS = {"postgresql": 5432, "mysql": 3306}
+Start = Callable[..., Started]
 
 
 @pytest.fixture
-def start(child_environment: dict[str, str]) -> Iterator[Start]:
-    """Give a function that starts a management command as its own process."""
-    started: list[subprocess.Popen[str]] = []
+def proxy(needs_server: None) -> Iterator[Proxy]:
+    """Give a proxy before the server of the queue database."""
+    server = connections["queue"].settings_dict
+    proxy = Proxy(server["HOST"], int(server["PORT"] or DEFAULT_PORTS[connections["queue"].vendor]))
+    yield proxy
+    proxy.shut()
 
-    def start(*command: str, settings: str = "tests.settings") -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "django", *command],
-            env={**child_environment, "DJANGO_SETTINGS_MODULE": settings, "PYTHONUNBUFFERED": "1"},
-            cwd=Path(__file__).parents[2],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        started.append(process)
-        return process
+
+@pytest.fixture
+def records(tmp_path: Path) -> Records:
+    """Give what the tasks of the test's processes write down, and the gates they wait at."""
+    directory = tmp_path / "records"
+    directory.mkdir()
+    return Records(directory)
+
+
+@pytest.fixture
+def start(child_environment: dict[str, str], records: Records, tmp_path: Path) -> Iterator[Start]:
+    """Give a function that starts a management command as its own process.
+
+    Keywords are options of every backend, for the settings tests.processes.impatient; `queue` says
+    where the queue database is reached.
+    """
+    started: list[Started] = []
+
+    def start(
+        *command: str,
+        settings: str = "tests.processes.impatient",
+        under: tuple[str, ...] = (),
+        environment: dict[str, str] | None = None,
+        queue: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> Started:
+        more = {**records.variables, **variables(settings, options), **(environment or {})}
+        if queue:
+            more["DJ_QUEUE_TEST_QUEUE"] = json.dumps(queue)
+        log = tmp_path / f"log{len(started)}"
+        line = [*under, *arguments(*command)]
+        started.append(Started(line, {**child_environment, **more}, log))
+        return started[-1]
 
     yield start
-    for process in started:
-        if process.poll() is None:
-            os.kill(process.pid, 9)
-        process.communicate()
+    for each in started:
+        each.clean_up()

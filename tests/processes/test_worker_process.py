@@ -7,18 +7,12 @@ import pytest
 from dj_queue.compat import TaskResultStatus
 from dj_queue.models import FailedExecution
 from dj_queue.routers import queue_database
-from tests.jobs import EVERY, counts
-from tests.runtime.test_supervisor import totals, until
+from tests.jobs import EVERY, counts, totals
+from tests.processes.records import process_of
 from tests.shop import tasks
+from tests.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, **EVERY)
-
-
-def end(process, signum=signal.SIGTERM):
-    """Signal a process and return its exit status and output."""
-    process.send_signal(signum)
-    output, _ = process.communicate(timeout=60)
-    return process.returncode, output
 
 
 def test_it_works_off_every_backend_and_ends_on_term(start):
@@ -30,15 +24,14 @@ def test_it_works_off_every_backend_and_ends_on_term(start):
 
     process = start("dj_queue")
     until(lambda: totals() == {"queue": {"finished": 20}, "bulk": {"finished": 10}})
-    status, output = end(process)
+    status, output = process.end()
 
     assert (status, output.splitlines()[-1]) == (0, "stopped; all running jobs ended")
     assert "default@queue: 3 threads on *" in output
     for result in results:
         result.refresh()
         assert result.return_value == 1 + result.args[1]
-    # One process: one worker id for all, and not this process's.
-    assert len({result.worker_ids[0] for result in results}) == 1
+    assert len({(result.backend, result.worker_ids[0]) for result in results}) == 3
 
 
 def test_one_backend_alone_leaves_the_others_jobs(start):
@@ -48,7 +41,7 @@ def test_one_backend_alone_leaves_the_others_jobs(start):
     process = start("dj_queue", "--backend", "alerts")
     until(lambda: totals()["queue"] == {"finished": 1, "ready": 1})
 
-    assert end(process)[0] == 0
+    assert process.end()[0] == 0
     assert totals()["bulk"] == {"ready": 1}
 
 
@@ -59,7 +52,7 @@ def test_a_running_job_may_end_within_the_shutdown_timeout(start, signum):
     process = start("dj_queue", "--backend", "default")
     until(lambda: counts(queue_database("default")).get("finished") == 3)
 
-    status, output = end(process, signum)
+    status, output = process.end(signum)
 
     result.refresh()
     assert (status, result.status) == (0, TaskResultStatus.SUCCESSFUL), output
@@ -71,13 +64,15 @@ def test_a_second_signal_ends_it_at_once_and_fails_what_runs(start, then):
     tasks.sleep.enqueue(60)
     process = start("dj_queue", "--backend", "default")
     db = queue_database("default")
-    until(lambda: counts(db) == {"claimed": 1})
+    until(lambda: counts(db) == {"claimed": 1} and process_of(db, "dispatcher"))
 
-    process.send_signal(signal.SIGTERM)
-    status, output = end(process, then)
+    process.process.send_signal(signal.SIGTERM)
+    # Two at the same moment would be one: it has been told when the dispatcher has ended.
+    until(lambda: process_of(db, "dispatcher") is None)
+    status, output = process.end(then)
 
     assert status == 1
-    assert "stopped; jobs that did not end in time and are failed: 1" in output
+    assert "worker default: stopped; jobs that did not end in time: 1" in output
     assert db.objects(FailedExecution).get().exception_path == "dj_queue.exceptions.ProcessExited"
 
 
@@ -86,7 +81,7 @@ def test_a_database_that_is_down_at_start_stops_only_its_own_backend(start):
 
     process = start("dj_queue", settings="tests.processes.bulk_down")
     until(lambda: totals()["queue"] == {"finished": 1})
-    status, output = end(process)
+    status, output = process.end()
 
     assert status == 0
     assert "database 'bulk' does not answer, it will be retried" in output
@@ -95,9 +90,9 @@ def test_a_database_that_is_down_at_start_stops_only_its_own_backend(start):
 
 def test_a_database_without_our_tables_is_refused_with_the_remedy(start):
     process = start("dj_queue", settings="tests.processes.bulk_astray")
-    output, _ = process.communicate(timeout=60)
+    status, output = process.wait()
 
-    assert process.returncode == 1
+    assert status == 1
     assert "expected dj_queue's tables on database 'default' (backend 'bulk')" in output
     assert "it lacks dj_queue_attempt" in output
     assert "Run `manage.py dj_queue_migrate --repair`" in output
@@ -105,7 +100,7 @@ def test_a_database_without_our_tables_is_refused_with_the_remedy(start):
 
 def test_an_unknown_backend_is_refused_with_the_names_there_are(start):
     process = start("dj_queue", "--backend", "blk")
-    output, _ = process.communicate(timeout=60)
+    status, output = process.wait()
 
-    assert process.returncode == 1
+    assert status == 1
     assert "expected a dj_queue backend of TASKS ('default', 'alerts', 'bulk'), got 'blk'" in output

@@ -142,7 +142,7 @@ def test_a_new_millisecond_starts_a_new_counter(own, clock, monkeypatch):
     clock(1_000_000)
     first = new_id()
     clock(1_000_001)
-    monkeypatch.setattr(ids.secrets, "randbits", lambda bits: 5)
+    monkeypatch.setattr(ids.os, "urandom", lambda size: (5 << 39 | 5).to_bytes(size))
 
     made = new_id()
 

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.dj_queue
 # The first failure is enough, and it is the same in every run.
 HASTY = settings(
     SETTINGS,
-    max_examples=200,
+    max_examples=1000,
     phases=[Phase.generate],
     derandomize=True,
     report_multiple_bugs=False,

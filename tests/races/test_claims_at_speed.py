@@ -115,7 +115,7 @@ def test_a_pause_between_look_and_lock_keeps_its_queue_from_being_claimed(db, se
 
     def look_then_pause(execute: Callable[..., Any], *call: Any) -> Any:
         result = execute(*call)
-        if call[0].split()[0] in ("SELECT", "WITH") and not looks:
+        if call[0].split()[0] in ("SELECT", "WITH", "BEGIN") and not looks:
             looks.append(call[0])
             together([lambda: pause(db, ["late"], now=NOW)])
         return result

@@ -203,6 +203,28 @@ def test_two_dispatchers_share_the_due_jobs(db):
     assert counts(db) == {"ready": 300}
 
 
+def test_a_dispatcher_takes_the_next_jobs_while_another_holds_the_first(db, needs_row_locks):
+    # Both look at the same longest overdue jobs; the first has not committed when the second takes.
+    soon, held, passed = NOW + timedelta(minutes=1), Event(), Event()
+    enqueue(db, [build(db, run_after=soon) for _ in range(60)], now=NOW)
+
+    def first() -> int:
+        with db.atomic():
+            count = dispatch_due(db, now=soon, limit=20)
+            held.set()
+            assert passed.wait(20)
+        return count
+
+    def second() -> int:
+        assert held.wait(20)
+        count = dispatch_due(db, now=soon, limit=20)
+        passed.set()
+        return count
+
+    assert together([first, second]) == [20, 20]
+    assert counts(db) == {"ready": 40, "scheduled": 20}
+
+
 def test_retrying_twice_at_once_makes_one_attempt(db):
     store(db, count=20, task_path="tests.shop.tasks.fail", args=["x"])
     claimed = claim(db, ["*"], limit=20, process_id=ME, now=NOW)

@@ -9,7 +9,7 @@ from django.db import DatabaseError, InterfaceError, OperationalError, connectio
 
 from dj_queue.compat import TaskResultStatus, task_finished
 from dj_queue.models import Attempt, FailedExecution
-from dj_queue.operations.claim import claim
+from dj_queue.operations.claim import claim, release
 from dj_queue.operations.execute import execute
 from dj_queue.operations.finish import finish
 from dj_queue.runtime import finisher as module
@@ -246,3 +246,33 @@ def test_a_broken_connection_is_replaced_at_the_next_try(db, monkeypatch):
     record(db, outcomes_of(db, 3))
 
     assert (tries, counts(db)) == ([3, 3], {"finished": 3})
+
+
+def test_an_outcome_whose_answer_was_lost_is_announced_once_and_not_called_lost(
+    db, monkeypatch, events
+):
+    # The first try commits, but its answer never comes; then somebody else's claim is gone too.
+    good, bad, stolen = [
+        *outcomes_of(db, 1),
+        *outcomes_of(db, 1, task_path="tests.shop.tasks.fail", args=["x"]),
+        *outcomes_of(db, 1),
+    ]
+    release(db, stolen.claimed.claim_token)
+    real, tries, told = module.finish, [], []
+
+    def answer_lost(db, outcomes):
+        recorded = real(db, outcomes)
+        tries.append(recorded)
+        if len(tries) == 1:
+            raise OperationalError("the connection was lost during the commit")
+        return recorded
+
+    monkeypatch.setattr(module, "finish", answer_lost)
+    monkeypatch.setattr(module, "announce", lambda db, outcome: told.append(outcome))
+    record(db, [good, bad, stolen])
+
+    assert [len(recorded) for recorded in tries] == [2, 0]
+    assert told == [good, bad]
+    lost = [payload["job"] for name, payload in events() if name == "claim_lost"]
+    assert lost == [stolen.claimed.job_id]
+    assert counts(db) == {"finished": 1, "failed": 1, "ready": 1}

@@ -14,10 +14,11 @@ from dj_queue.engines.notifications import Wake, payload_of
 from dj_queue.routers import QueueDatabase, queue_database
 from dj_queue.runtime import listener as module
 from dj_queue.runtime.listener import LONGEST_PAUSE_SECONDS, Listener, listeners_for
-from dj_queue.runtime.supervisor import Supervisor
+from dj_queue.runtime.runner import Runner
+from dj_queue.runtime.units import units_of
 from tests.jobs import EVERY
 from tests.listening import count_listeners, end_listeners, notify, options_of, until_gone
-from tests.runtime.test_supervisor import until
+from tests.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, **EVERY)
 
@@ -239,32 +240,32 @@ def test_a_surprise_has_its_traceback_in_the_log_and_an_outage_has_none(monkeypa
     assert not outage.exc_info
 
 
-def test_the_supervisor_runs_one_listener_for_each_database_and_ends_it(db, events):
-    supervisor = Supervisor(["default", "alerts", "bulk"])
+def test_a_runner_has_one_listener_for_each_database_and_ends_it(db, events):
+    runner = Runner(units_of(["default", "alerts", "bulk"]))
     hears: Sequence[str] = sorted(
-        {each.db.alias for each in supervisor.workers if each.db.vendor == "postgresql"}
+        {each.db.alias for each in runner.workers if each.db.vendor == "postgresql"}
     )
 
-    assert sorted(each.alias for each in supervisor.listeners) == hears
-    supervisor.start()
+    assert sorted(each.alias for each in runner.listeners) == hears
+    runner.start()
     if db.vendor == "postgresql":
         until(lambda: count_listeners(db) == 1)
-    assert not supervisor.stop()
+    assert not runner.stop()
 
-    assert not any(each.is_alive() for each in supervisor.listeners)
+    assert not any(each.is_alive() for each in runner.listeners)
     assert {name for name, _ in events()} == {"worker_started", "worker_stopped"}
 
 
 def test_an_idle_worker_is_woken_long_before_it_would_poll(db, needs_notifications, settings):
     with options_of(settings, db.backend, workers=[{"polling_interval": 3600}]):
-        supervisor = Supervisor([db.backend])
-        [worker], polls = supervisor.workers, threading.Semaphore(0)
+        runner = Runner(units_of([db.backend]))
+        [worker], polls = runner.workers, threading.Semaphore(0)
         worker.poll = lambda: polls.release() or 3600.0  # type: ignore[method-assign,func-returns-value]
-        supervisor.start()
+        runner.start()
         until(lambda: count_listeners(db) == 1)
         while polls.acquire(timeout=1):
             pass  # The looks at the start and, quickly again, after the listener's first nudge.
         engine_for(db).wake(db, ["a"])
 
         assert polls.acquire(timeout=SECONDS)
-        supervisor.stop()
+        runner.stop()

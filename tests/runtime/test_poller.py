@@ -6,13 +6,17 @@ from django.db import OperationalError
 
 from dj_queue.routers import queue_database
 from dj_queue.runtime.poller import Poller
+from tests.runtime.units import registered
+
+UNASKED = 7.0
+"""The delay that a poll returns which did not ask the database."""
 
 
 class Scripted(Poller):
     """Polls what a script says: a delay to return or an error to raise; stops at its end."""
 
     def __init__(self, script: list[float | Exception]) -> None:
-        super().__init__(queue_database("default"), "scripted")
+        super().__init__(registered(queue_database("default")))
         self.script: Iterator[float | Exception] = iter(script)
         self.waited: list[float] = []
 
@@ -23,6 +27,8 @@ class Scripted(Poller):
             return 0
         if isinstance(step, Exception):
             raise step
+        if step != UNASKED:
+            self.answered()
         return step
 
 
@@ -43,6 +49,15 @@ def test_an_outage_is_logged_once_when_it_begins_and_once_when_it_ends(events):
 
     assert [event for event, _ in events()] == ["database_down", "database_up"]
     assert events()[0][1] == {"database": "queue", "error": "OperationalError('gone')"}
+
+
+def test_a_poll_that_did_not_ask_the_database_ends_no_outage(events):
+    run([OperationalError("gone"), UNASKED, OperationalError("gone"), UNASKED])
+    during = [event for event, _ in events()]
+    run([0])
+
+    assert during == ["database_down"]
+    assert [event for event, _ in events()] == ["database_down", "database_up"]
 
 
 def test_a_database_that_is_away_is_asked_with_growing_pauses():

@@ -1,6 +1,6 @@
 """The pool: order, what is given back, and the end of its threads."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from threading import Barrier, Event, Semaphore, Thread
 
 import pytest
@@ -9,7 +9,7 @@ from django.db import connections
 from dj_queue.models import ClaimedExecution
 from dj_queue.models.ids import new_id
 from dj_queue.routers import queue_database
-from dj_queue.runtime.pool import Pool
+from dj_queue.runtime.pool import Pool, Run
 from tests.jobs import EVERY
 
 SECONDS = 20
@@ -18,6 +18,12 @@ SECONDS = 20
 
 def rows(count: int) -> list[ClaimedExecution]:
     return [ClaimedExecution(job_id=new_id(), claim_token=new_id()) for _ in range(count)]
+
+
+def started_pool(threads: int, run: Run, ended: Callable[[], object]) -> Pool:
+    pool = Pool("test", threads, may_start=lambda row: True, run=run, ended=ended)
+    pool.start()
+    return pool
 
 
 class Recorder:
@@ -30,7 +36,7 @@ class Recorder:
         self.pools: list[Pool] = []
 
     def pool(self, threads: int) -> Pool:
-        self.pools.append(Pool("test", threads, run=self.run, ended=self.ended.release))
+        self.pools.append(started_pool(threads, self.run, self.ended.release))
         return self.pools[-1]
 
     def run(self, row: ClaimedExecution) -> None:
@@ -150,22 +156,22 @@ def test_jobs_taken_back_while_threads_run_others_are_each_run_or_returned(recor
 def test_nothing_is_put_in_after_close(recorder):
     pool = recorder.pool(2)
 
-    assert pool.close() == []
+    assert pool.close() == ([], [])
     assert pool.put(rows(1)) is False
     assert (pool.held_count, pool.ended_count) == (0, 0)
     assert recorder.started == []
 
 
-def test_close_returns_what_runs_and_what_waits_and_starts_nothing_more(recorder):
+def test_close_tells_what_runs_from_what_waits_and_starts_nothing_more(recorder):
     pool, jobs = recorder.pool(2), rows(5)
     pool.put(jobs)
     recorder.wait(recorder.begun, 2)
 
-    held = pool.close()
+    running, unstarted = pool.close()
     recorder.gate.set()
     recorder.wait(recorder.ended, 2)
 
-    assert held == jobs
+    assert (running, unstarted) == (jobs[:2], jobs[2:])
     assert set(recorder.started) == set(jobs[:2])
 
 
@@ -175,7 +181,7 @@ def test_close_of_an_idle_pool_returns_when_its_threads_have_ended(recorder):
     pool.put(rows(3))
     recorder.wait(recorder.ended, 3)
 
-    assert pool.close() == []
+    assert pool.close() == ([], [])
     assert not any(thread.is_alive() for thread in pool._threads)
 
 
@@ -205,7 +211,7 @@ def test_threads_close_the_connections_that_jobs_opened():
         opened.append((connection, connection.connection is not None))
 
     ended = Semaphore(0)
-    pool = Pool("test", 1, run=run, ended=ended.release)
+    pool = started_pool(1, run, ended.release)
     pool.put(rows(1))
     assert ended.acquire(timeout=SECONDS)
 

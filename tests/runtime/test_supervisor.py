@@ -1,172 +1,201 @@
-"""Workers in this process, on all backends."""
+"""What a supervisor does with the dead: replaces them at once or later, and has all recovered.
 
-import time
-from datetime import timedelta
-from threading import Event
+Without real children: tests/processes has those.
+"""
+
+import errno
+import signal
+from itertools import count
 
 import pytest
-from django.utils import timezone
 
-from dj_queue.compat import TaskResultStatus, task_backends, task_finished
-from dj_queue.models import ClaimedExecution, FailedExecution
-from dj_queue.operations.claim import claim
-from dj_queue.operations.retry import retry
+from dj_queue.models.ids import new_id
 from dj_queue.routers import queue_database
-from dj_queue.runtime.supervisor import Leftovers, Supervisor
-from tests.jobs import EVERY, counts, states, store
-from tests.shop import tasks
+from dj_queue.runtime import children, supervisor
+from dj_queue.runtime.children import LEFTOVERS_STATUS, Child
+from dj_queue.runtime.process import Supervision
+from dj_queue.runtime.signals import StopSignals
+from dj_queue.runtime.supervisor import Supervisor
+from dj_queue.runtime.units import units_of
 
-pytestmark = pytest.mark.django_db(transaction=True, **EVERY)
+KILLED = signal.SIGKILL
+"""What waitpid gives for a process that was killed; an exit status is in the second byte."""
 
-BACKENDS = ["default", "alerts", "bulk"]
+
+class System:
+    """Forks nothing: gives pids, keeps what each would run, and tells of ends that a test says."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+        self.pids = count(100)
+        self.mains = {}
+        self.ends = []
+        self.has_room = True
+
+    def fork(self, main) -> int:
+        if not self.has_room:
+            raise OSError(errno.EAGAIN, "no more processes")
+        pid = next(self.pids)
+        self.mains[pid] = main
+        return pid
+
+    def waitpid(self, pid, options):
+        return self.ends.pop(0) if self.ends else (0, 0)
 
 
 @pytest.fixture
-def supervisor():
-    tasks.GATE.clear()
-    tasks.ARRIVED.clear()
-    supervisor = Supervisor(BACKENDS)
-    yield supervisor
-    tasks.GATE.set()
+def system(monkeypatch):
+    system = System()
+    for module in (children, supervisor):
+        monkeypatch.setattr(module, "fork", system.fork)
+        monkeypatch.setattr(module.time, "monotonic", lambda: system.now)
+    monkeypatch.setattr(supervisor.os, "waitpid", system.waitpid)
+    return system
 
 
-def until(condition, seconds=30.0):
-    """Wait for something another thread will do."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.005)
+@pytest.fixture
+def worker():
+    [unit, _] = units_of(["default"], kinds=("worker", "dispatcher"))
+    return unit
 
 
-def totals():
-    aliases = {"queue": queue_database("default"), "bulk": queue_database("bulk")}
-    return {alias: counts(db) for alias, db in aliases.items()}
+def started(worker, *, was_well: bool, claimed: bool = True) -> Child:
+    """Start a child; let it come to its work, or not."""
+    child = Child(worker, Supervision())
+    start(child, was_well=was_well, claimed=claimed)
+    return child
 
 
-def test_every_backends_jobs_are_run_by_its_own_workers(supervisor):
-    results = [tasks.who.using(backend=name).enqueue() for name in BACKENDS for _ in range(5)]
-
-    supervisor.start()
-    until(lambda: totals() == {"queue": {"finished": 10}, "bulk": {"finished": 5}})
-
-    assert not supervisor.stop()
-    for result in results:
-        result.refresh()
-        alias = queue_database(result.backend).alias
-        assert result.return_value.startswith(f"task {result.backend}@{alias}")
-        assert result.worker_ids == [str(supervisor.process_id)]
-        assert result.enqueued_at < result.started_at <= result.finished_at
+def start(child, *, was_well, claimed=True):
+    child.start()
+    if claimed:
+        child._ledger.is_process(new_id())
+    if was_well:
+        child._ledger.is_well()
 
 
-def test_failures_and_forged_rows_leave_the_worker_at_work(supervisor, monkeypatch):
-    db = queue_database("default")
-    tasks.fail.enqueue("x")
-    tasks.leave.enqueue()
-    tasks.return_moment.enqueue()
-    [forged] = store(db, task_path="os.system", args=["echo broken"])
-    monkeypatch.setattr("os.system", lambda *_: pytest.fail("os.system was called"))
+def test_a_child_that_was_well_is_replaced_at_once(system, worker, events):
+    child = started(worker, was_well=True)
 
-    supervisor.start()
-    until(lambda: totals()["queue"] == {"failed": 4})
-    assert retry(db, [forged.id]) == 1
-    good = tasks.add.enqueue(1, 2)
-    until(lambda: totals()["queue"] == {"failed": 4, "finished": 1})
-    assert not supervisor.stop()
+    dead = child.end(KILLED)
 
-    good.refresh()
-    result = task_backends["default"].get_result(str(forged.id))
-    assert (good.status, result.status) == (TaskResultStatus.SUCCESSFUL, TaskResultStatus.FAILED)
-    path = "dj_queue.exceptions.InvalidTaskPath"
-    assert [error.exception_class_path for error in result.errors] == [path, path]
+    assert (child.pid, child.start_at) == (None, system.now)
+    assert dead.db == queue_database("default")
+    assert "the process worker default (pid 100 on " in str(dead.error)
+    assert str(dead.error).endswith("was killed by SIGKILL")
+    [(event, payload)] = events()
+    assert (event, payload["how"], payload["pid"]) == ("process_died", "was killed by SIGKILL", 100)
 
 
-def test_a_worker_claims_no_more_jobs_than_it_has_threads(supervisor):
-    for _ in range(10):
-        tasks.wait_at_gate.enqueue()
+def test_a_child_that_keeps_dying_at_its_start_is_replaced_with_growing_pauses(system, worker):
+    child, pauses = Child(worker, Supervision()), []
+    for _ in range(12):
+        start(child, was_well=False)
+        child.end(1 << 8)
+        pauses.append(child.start_at - system.now)
 
-    supervisor.start()
-    until(lambda: totals()["queue"] == {"claimed": 3, "ready": 7})
-    tasks.GATE.set()
-    until(lambda: totals()["queue"] == {"finished": 10})
+    assert pauses[:4] == pytest.approx([0.1, 0.2, 0.4, 0.8])
+    assert max(pauses) == pauses[-1] == 30
 
-    assert not supervisor.stop()
-
-
-def test_a_due_job_is_dispatched_and_run(supervisor):
-    soon = timezone.now() + timedelta(seconds=0.3)
-    result = tasks.add.using(run_after=soon).enqueue(1, 2)
-    assert counts(queue_database("default")) == {"scheduled": 1}
-
-    supervisor.start()
-    until(lambda: totals()["queue"] == {"finished": 1})
-    supervisor.stop()
-
-    result.refresh()
-    assert result.started_at >= soon
+    start(child, was_well=True)
+    child.end(KILLED)
+    assert child.start_at == system.now
 
 
-def test_stop_lets_running_jobs_end_and_claims_no_more(supervisor):
-    tasks.wait_at_gate.enqueue()
-    supervisor.start()
-    assert tasks.ARRIVED.wait(30)
-    finished = []
-    task_finished.connect(lambda **_: finished.append(1), weak=False, dispatch_uid="test")
+def test_where_the_system_has_no_room_a_child_is_started_later(system, worker, events):
+    child, system.has_room = Child(worker, Supervision()), False
 
-    tasks.GATE.set()
-    left = supervisor.stop()
-    tasks.add.enqueue(1, 2)
+    child.start()
 
-    task_finished.disconnect(dispatch_uid="test")
-    assert (bool(left), finished) == (False, [1])
-    assert totals()["queue"] == {"finished": 1, "ready": 1}
+    assert (child.pid, child.start_at > system.now) == (None, True)
+    assert [event for event, _ in events()] == ["fork_failed"]
 
 
-def test_a_job_that_does_not_end_in_time_is_failed_and_stays_so(supervisor):
-    result = tasks.wait_at_gate.enqueue()
-    supervisor.start()
-    assert tasks.ARRIVED.wait(30)
-    supervisor.shutdown_timeout = 0.0
-
-    assert supervisor.stop() == Leftovers(abandoned_count=1, lost_count=0)
-
-    db = queue_database("default")
-    failed = db.objects(FailedExecution).get()
-    assert failed.exception_path == "dj_queue.exceptions.ProcessExited"
-    assert db.objects(ClaimedExecution).count() == 0
-    # The thread lives on; what it returns is nobody's business any more.
-    tasks.GATE.set()
-    result.refresh()
-    assert result.status == TaskResultStatus.FAILED
+def test_a_child_that_ended_in_order_left_nothing(system, worker, events):
+    assert started(worker, was_well=True).end(0) is None
+    assert events() == []
 
 
-def test_a_claim_that_the_stop_did_not_wait_for_is_given_back(supervisor, monkeypatch):
-    # The claim has committed, the stop closes the worker, then the claim returns.
-    worker = supervisor.workers[0]
-    db = worker.db
-    jobs = store(db, count=2)
+def test_a_child_that_did_not_end_all_in_time_did_not_die(system, worker, events):
+    dead = started(worker, was_well=True).end(LEFTOVERS_STATUS << 8)
 
-    def slow_claim(*args, **kwargs):
-        claimed = claim(*args, **kwargs)
-        worker.close()
-        return claimed
-
-    monkeypatch.setattr("dj_queue.runtime.worker.claim", slow_claim)
-
-    worker.poll()
-
-    assert states(db) == {job.id: ["ready"] for job in jobs}
+    assert "the job did not end in time" in str(dead.error)
+    assert events() == []
 
 
-def test_a_stop_says_when_a_thread_hangs(supervisor, monkeypatch):
-    # The database took the finisher's statement and does not answer.
-    answers = Event()
-    monkeypatch.setattr("dj_queue.runtime.finisher.finish", lambda *_: answers.wait(60) and [])
-    monkeypatch.setattr("dj_queue.runtime.supervisor.RECORD_SECONDS", 0.1)
-    tasks.add.enqueue(1, 2)
-    supervisor.start()
-    until(lambda: supervisor.finishers[0].pending_count == 1)
+def test_a_child_that_never_had_an_id_left_nothing(system, worker):
+    assert started(worker, was_well=False, claimed=False).end(KILLED) is None
 
-    left = supervisor.stop()
-    answers.set()
 
-    assert left == Leftovers(abandoned_count=0, lost_count=1, hanging_count=1)
+def test_the_dead_of_each_database_are_recovered_by_one_child(system):
+    boss = Supervisor(units_of(["default", "alerts", "bulk"], kinds=("worker",)))
+    for child in boss.children:
+        start(child, was_well=True)
+    workers = [child.pid for child in boss.children]
+
+    system.ends = [(pid, KILLED) for pid in workers]
+    boss._look_after()
+
+    recoveries = list(boss._recoveries.values())
+    assert sorted([each.db.alias for each in dead] for dead in recoveries) == [
+        ["bulk"],
+        ["queue", "queue"],
+    ]
+    assert len(system.mains) == len(workers) + 2
+
+
+def test_a_recovery_that_died_is_begun_again_after_a_pause(system):
+    boss = Supervisor(units_of(["default"], kinds=("worker",)))
+    [child] = boss.children
+    start(child, was_well=True)
+    system.ends = [(child.pid, KILLED)]
+    boss._look_after()
+    [(recovery, dead)] = boss._recoveries.items()
+
+    system.ends = [(recovery, KILLED)]
+    boss._look_after()
+    assert boss._recoveries == {}
+    system.now += supervisor.RETRY_SECONDS
+    boss._look_after()
+
+    assert list(boss._recoveries.values()) == [dead]
+    [again] = boss._recoveries
+    system.ends = [(again, 0)]
+    boss._look_after()
+    assert not boss._is_busy
+
+
+def test_ends_of_strangers_are_no_matter(system):
+    # As a container's first process it inherits the orphans of its tasks.
+    boss = Supervisor(units_of(["default"], kinds=("worker",)))
+    start(boss.children[0], was_well=True)
+
+    system.ends = [(99_999, KILLED)]
+    boss._look_after()
+
+    assert boss.children[0].pid is not None
+    assert boss._recoveries == {}
+
+
+def test_a_child_that_does_not_end_is_killed_and_that_is_no_clean_stop(system, monkeypatch):
+    boss, sent = Supervisor(units_of(["default"], kinds=("worker",))), []
+    # What a supervisor does to its own process is not for the one that runs the tests.
+    monkeypatch.setattr(supervisor, "setproctitle", lambda title: None)
+    monkeypatch.setattr(supervisor.gc, "freeze", lambda: None)
+
+    def deliver(pid, signum):
+        sent.append(signum)
+        if signum == signal.SIGKILL:
+            system.ends.append((pid, KILLED))
+
+    monkeypatch.setattr(children.os, "kill", deliver)
+    monkeypatch.setattr(
+        supervisor.time, "sleep", lambda seconds: setattr(system, "now", system.now + seconds)
+    )
+    start(boss.children[0], was_well=True)
+    told = StopSignals(handled=False)
+    told.count = 1
+
+    assert not boss.run(told)
+
+    assert sent[:2] == [signal.SIGTERM, signal.SIGKILL]

@@ -9,15 +9,16 @@ from django.db import OperationalError
 
 from dj_queue.conf import WorkerOptions
 from dj_queue.models import ClaimedExecution, ReadyExecution
-from dj_queue.models.ids import new_id
-from dj_queue.operations.claim import claim
+from dj_queue.operations.claim import claim, give_back
 from dj_queue.operations.execute import execute
 from dj_queue.routers import QueueDatabase
 from dj_queue.runtime.finisher import Finisher
 from dj_queue.runtime.prefetch import Prefetching
 from dj_queue.runtime.worker import LOOK_SECONDS, QUICK_SECONDS, Worker
 from tests.jobs import EVERY, ME, NOW, counts, states, store
-from tests.shop.tasks import GATE
+from tests.runtime.units import end, registered
+from tests.shop.tasks import ARRIVED, GATE
+from tests.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, **EVERY)
 
@@ -31,17 +32,17 @@ class Watched(Worker):
 
     def __init__(self, db: QueueDatabase, threads: int) -> None:
         options = WorkerOptions(threads=threads, polling_interval=INTERVAL)
-        super().__init__(db, options, new_id(), Finisher(db))
+        super().__init__(registered(db, options), options, Finisher(db))
         self.now = 0.0
-        self._prefetch = Prefetching(threads, clock=lambda: self.now)
+        self._crews[0].prefetch = Prefetching(threads, clock=lambda: self.now)
 
     @property
     def waiting_count(self) -> int:
-        return self._pool.waiting_count
+        return self._crews[0].waiting_count
 
     @property
     def running_count(self) -> int:
-        return self._pool.held_count - self._pool.waiting_count
+        return self._crews[0].running_count
 
     def look(self, after: float) -> float:
         """Poll once more, so many seconds later."""
@@ -55,7 +56,7 @@ class Watched(Worker):
             self.look(after=0.005)
             until(lambda: not self.is_busy)
         until(lambda: not self.finisher.pending_count)
-        assert self._prefetch.depth > 10
+        assert self._crews[0].prefetch.depth > 10
 
     def fall_behind(self) -> None:
         """Claim jobs ahead that take long: one runs in each thread, others wait."""
@@ -80,31 +81,7 @@ def make_worker(db: QueueDatabase) -> Iterator[Callable[..., Watched]]:
     yield make
     GATE.set()
     for worker in workers:
-        until(lambda each=worker: not each.is_busy)
-        worker.close()
-        worker.finisher.stop(time.monotonic() + 10)
-        worker.finisher.join(10)
-
-
-@pytest.fixture
-def claims(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Give the limits of the claims that workers ask for."""
-    limits: list[int] = []
-
-    def counted(*args: Any, limit: int, **kwargs: Any) -> list[ClaimedExecution]:
-        limits.append(limit)
-        return claim(*args, limit=limit, **kwargs)
-
-    monkeypatch.setattr("dj_queue.runtime.worker.claim", counted)
-    return limits
-
-
-def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
-    """Wait for something another thread will do."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.001)
+        end(worker)
 
 
 def claim_all(db: QueueDatabase) -> list[ClaimedExecution]:
@@ -118,6 +95,7 @@ def test_jobs_do_not_wait_behind_a_busy_worker(db, make_worker):
     for _ in range(10):
         worker.look(after=LOOK_SECONDS)
 
+    until(lambda: not worker.finisher.pending_count)
     assert (worker.running_count, worker.waiting_count) == (2, 0)
     assert len(claim_all(db)) == SLOW_COUNT - 2
 
@@ -133,6 +111,7 @@ def test_a_busy_worker_leaves_jobs_it_gave_back_to_others(db, make_worker):
         worker.look(after=LOOK_SECONDS)
         waiting.append(worker.waiting_count)
 
+    until(lambda: not worker.finisher.pending_count)
     assert waiting == [0] * 10
     assert db.objects(ReadyExecution).count() == SLOW_COUNT - 2
 
@@ -152,7 +131,7 @@ def test_a_busy_worker_without_prefetch_does_not_ask(db, make_worker, claims):
 def test_jobs_that_free_threads_are_about_to_take_are_no_surplus(db, make_worker, monkeypatch):
     # The threads have not come to it yet, as when others keep the interpreter busy.
     worker = make_worker(threads=3)
-    monkeypatch.setattr(worker._pool, "_threads", [NotYet() for _ in range(3)])
+    monkeypatch.setattr(worker._crews[0].pool, "_threads", [NotYet() for _ in range(3)])
     store(db, count=3)
     worker.look(after=1)
     before = set(db.objects(ClaimedExecution).values_list("job_id", "claim_token"))
@@ -160,7 +139,7 @@ def test_jobs_that_free_threads_are_about_to_take_are_no_surplus(db, make_worker
     worker.look(after=QUICK_SECONDS)
 
     after = set(db.objects(ClaimedExecution).values_list("job_id", "claim_token"))
-    worker._pool.take_back(3)
+    worker._crews[0].pool.take_back(3)
     assert after == before
 
 
@@ -186,6 +165,7 @@ def test_stop_gives_back_jobs_that_have_not_started(db, make_worker):
     worker.run()
 
     assert worker.waiting_count == 0
+    until(lambda: not worker.finisher.pending_count)
     running = set(db.objects(ClaimedExecution).values_list("job_id", flat=True))
     back = held - running
     assert (len(running), len(back)) == (2, len(held) - 2)
@@ -196,23 +176,119 @@ def test_stop_gives_back_jobs_that_have_not_started(db, make_worker):
     assert {job_id for job_id, [state] in states(db).items() if state == "ready"} >= back
 
 
-def test_jobs_that_cannot_be_given_back_are_run_after_all(db, make_worker, monkeypatch):
+def test_what_is_given_back_does_not_run_here_though_the_answer_is_lost(
+    db, make_worker, monkeypatch
+):
+    # The first try commits, but nobody hears of it: the jobs may be another worker's by now.
     worker = make_worker(threads=2)
     worker.fall_behind()
-    held_count = db.objects(ClaimedExecution).count()
+    held_count, tries = db.objects(ClaimedExecution).count(), []
 
-    def away(*args: Any) -> None:
-        raise OperationalError("the database is away")
+    def answer_lost(db: QueueDatabase, rows: Any) -> int:
+        tries.append(give_back(db, rows))
+        if len(tries) == 1:
+            raise OperationalError("the connection was lost during the commit")
+        return tries[-1]
 
-    monkeypatch.setattr("dj_queue.runtime.worker.give_back", away)
+    monkeypatch.setattr("dj_queue.runtime.finisher.give_back", answer_lost)
     worker.stop()
     worker.run()
-    assert worker.waiting_count == held_count - 2
+    until(lambda: tries)
+    others = {row.job_id for row in claim_all(db)}
     GATE.set()
 
     until(lambda: not worker.is_busy and not worker.finisher.pending_count)
-    assert held_count > 2
-    assert counts(db) == {"finished": 300 + held_count, "ready": SLOW_COUNT - held_count}
+    assert tries == [held_count - 2, 0]
+    assert set(db.objects(ClaimedExecution).values_list("job_id", flat=True)) == others
+    assert counts(db) == {"finished": 302, "claimed": SLOW_COUNT - 2}
+
+
+def test_a_claim_whose_answer_is_lost_is_given_back_and_not_run(db, make_worker, monkeypatch):
+    worker = make_worker(threads=2)
+    jobs = store(db, count=2)
+
+    def answer_lost(*args: Any, **kwargs: Any) -> None:
+        claim(*args, **kwargs)
+        raise OperationalError("the connection was lost during the commit")
+
+    monkeypatch.setattr("dj_queue.runtime.worker.claim", answer_lost)
+    with pytest.raises(OperationalError):
+        worker.poll()
+    before = states(db)
+    monkeypatch.setattr("dj_queue.runtime.worker.claim", lambda *args, **kwargs: [])
+    worker.poll()
+
+    assert before == {job.id: ["claimed"] for job in jobs}
+    assert states(db) == {job.id: ["ready"] for job in jobs}
+
+
+def test_a_worker_that_cannot_start_its_threads_claims_nothing(db, make_worker, monkeypatch):
+    worker = make_worker(threads=2)
+    [job] = store(db)
+
+    def refuse(self: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("threading.Thread.start", refuse)
+    with pytest.raises(RuntimeError):
+        worker.poll()
+
+    assert states(db) == {job.id: ["ready"]}
+
+
+def test_a_nudge_during_a_claim_is_not_forgotten(db, make_worker, monkeypatch):
+    worker = make_worker(threads=2)
+    assert worker.poll() == INTERVAL
+
+    def nudged(*args: Any, **kwargs: Any) -> list[ClaimedExecution]:
+        claimed = claim(*args, **kwargs)
+        worker.nudge()
+        return claimed
+
+    monkeypatch.setattr("dj_queue.runtime.worker.claim", nudged)
+    worker.poll()
+    monkeypatch.setattr("dj_queue.runtime.worker.claim", claim)
+
+    assert worker.wake.is_set()
+    assert worker.poll() == QUICK_SECONDS
+
+
+def test_a_worker_that_was_given_up_starts_nothing_that_it_had_claimed(db, make_worker, events):
+    # Its claims went to others while it was stopped; what waits for a thread is not its own.
+    worker = make_worker(threads=1)
+    store(db, count=300)
+    worker.warm_up()
+    store(db, count=5, **SLOW)
+    ARRIVED.clear()
+    worker.look(after=0.001)
+    until(ARRIVED.is_set)
+    waiting_count = worker.waiting_count
+
+    worker.registration.begin_again()
+    GATE.set()
+    until(lambda: not worker.is_busy)
+
+    assert waiting_count == 4
+    assert [name for name, _ in events()].count("claim_lost") == 4
+    until(lambda: not worker.finisher.pending_count)
+    assert db.objects(ClaimedExecution).count() == 4
+
+
+def test_nothing_is_started_while_the_heartbeat_is_overdue(db, make_worker, monkeypatch):
+    # Stopped and continued: whether its claims still hold, it learns with the next heartbeat.
+    worker = make_worker(threads=1)
+    registration, clock = worker.registration, [0.0]
+    monkeypatch.setattr(registration, "_clock", lambda: clock[0])
+    jobs = store(db)
+
+    clock[0] = 1e9
+    worker.poll()
+    time.sleep(0.2)  # Long enough for a thread to start it.
+    before = states(db)
+    registration.confirm(asked_at=1e9)
+
+    until(lambda: states(db) == {job.id: ["finished"] for job in jobs})
+    assert before == {job.id: ["claimed"] for job in jobs}
 
 
 def test_an_idle_worker_looks_once_per_polling_interval(make_worker, claims):
@@ -255,14 +331,14 @@ def test_a_full_claim_that_left_nothing_waiting_is_followed_by_another(
     db, make_worker, monkeypatch
 ):
     worker = make_worker(threads=2)
-    put = worker._pool.put
+    put = worker._crews[0].pool.put
 
     def put_and_start(rows):
         was_put = put(rows)
         until(lambda: not worker.waiting_count)
         return was_put
 
-    monkeypatch.setattr(worker._pool, "put", put_and_start)
+    monkeypatch.setattr(worker._crews[0].pool, "put", put_and_start)
     store(db, count=3, **SLOW)
 
     assert worker.look(after=1) == 0
@@ -301,7 +377,7 @@ def test_one_thread_starts_jobs_in_claim_order(db, make_worker, monkeypatch):
     monkeypatch.setattr("dj_queue.runtime.worker.execute", noted)
     jobs = store(db, count=2_000)
     worker = make_worker(threads=1)
-    worker._prefetch = Prefetching(1)
+    worker._crews[0].prefetch = Prefetching(1)
 
     worker.start()
     until(lambda: len(started) == 2_000)
@@ -309,3 +385,22 @@ def test_one_thread_starts_jobs_in_claim_order(db, make_worker, monkeypatch):
     worker.join(30)
 
     assert started == [job.id for job in jobs]
+
+
+def test_no_job_may_start_while_the_ledger_says_that_its_claim_has_not(
+    db, make_worker, monkeypatch
+):
+    # Killed just then, a job that runs would be taken for one that never started.
+    worker, seen = make_worker(threads=1), []
+    rows = store(db)
+    put = worker._crews[0].pool.put
+
+    def watched(claimed):
+        unstarted = worker.ledger.unstarted
+        seen.append((unstarted.tokens, {job_id for job_id, _ in unstarted.claims}))
+        return put(claimed)
+
+    monkeypatch.setattr(worker._crews[0].pool, "put", watched)
+    worker.poll()
+
+    assert seen == [(frozenset(), {rows[0].id})]

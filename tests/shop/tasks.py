@@ -5,7 +5,8 @@ from datetime import datetime
 from threading import Event, current_thread
 from typing import Any
 
-from dj_queue.compat import TaskContext, task
+from dj_queue.compat import TaskContext
+from dj_queue.tasks import task
 
 
 @task

@@ -13,12 +13,14 @@ from dj_queue.operations.pauses import pause
 from dj_queue.routers import queue_database
 from dj_queue.testing import drain
 from tests.jobs import counts
+from tests.shop.retries import stumble
 from tests.shop.tasks import add, add_later, fail, sweep, who
 from tests.testing.tasks import count_down, go_on, hand_over, note
 
 pytestmark = pytest.mark.dj_queue
 
-SUCCESSFUL, FAILED = TaskResultStatus.SUCCESSFUL, TaskResultStatus.FAILED
+READY, FAILED = TaskResultStatus.READY, TaskResultStatus.FAILED
+SUCCESSFUL = TaskResultStatus.SUCCESSFUL
 
 
 @pytest.fixture
@@ -55,6 +57,22 @@ def test_jobs_are_run_in_this_thread_and_their_results_returned(db):
     assert counts(db) == {"finished": 1}
     enqueued.refresh()
     assert enqueued.return_value == result.return_value
+
+
+def test_a_job_that_waits_for_its_next_attempt_is_run_when_that_is_due(db, sent):
+    enqueued = stumble.using(backend=db.backend).enqueue("oh")
+
+    (first,) = drain(db.backend)
+    assert (first.status, first.attempts, counts(db)) == (READY, 1, {"scheduled": 1})
+    assert drain(db.backend) == []
+    rest = drain(db.backend, now=timezone.now() + timedelta(hours=1))
+
+    assert [(each.status, each.attempts) for each in rest] == [(READY, 2), (FAILED, 3)]
+    assert {each.id for each in rest} == {enqueued.id}
+    assert [name for name, *_ in sent] == ["started", "started", "started", "finished"]
+    assert counts(db) == {"failed": 1}
+    enqueued.refresh()
+    assert (enqueued.status, len(enqueued.errors), enqueued.attempts) == (FAILED, 3, 3)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
 import time
 from contextlib import closing
@@ -70,10 +71,13 @@ class Command(BaseCommand):
         self._migrate()
         self._enqueue(root, paths)
         began = timezone.now()
-        self._work_off(settings.VAR / "workers.log", lock)
-        problems = self._conclude(began)
-        if not options["once"]:
-            self._serve(options["port"])
+        log = settings.VAR / "workers.log"
+        with workers(log, lock) as running:
+            self._work_off(running, log)
+            problems = self._conclude(began)
+            if not options["once"]:
+                # The workers stay: what is retried in the admin runs again.
+                self._serve(options["port"])
         return problems
 
     def _start_over(self) -> None:
@@ -105,12 +109,12 @@ class Command(BaseCommand):
             for first in range(0, len(theirs), CHUNK):
                 task_backends[backend].enqueue_all(theirs[first : first + CHUNK])
 
-    def _work_off(self, log: Path, lock: TextIO) -> None:
-        """Run the workers until every job has ended, or none has for a long while."""
+    def _work_off(self, running: list[subprocess.Popen[bytes]], log: Path) -> None:
+        """Wait until every job has ended, or none has for a long while."""
         before = {backend: counts.ended(backend) for backend in routes()}
         progress = Progress(self.stdout, {backend: counts.left(backend) for backend in routes()})
         done, changed = 0, time.monotonic()
-        with workers(log, lock) as running, closing(progress):
+        with closing(progress):
             while done < progress.total and time.monotonic() - changed < STALLED_SECONDS:
                 time.sleep(LOOK_SECONDS)
                 look_after(running, log)

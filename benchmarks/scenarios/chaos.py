@@ -1,0 +1,77 @@
+"""chaos: worker processes are killed at random, and nothing is lost. Ours only."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from itertools import chain
+
+from benchmarks.contest import Contest
+from benchmarks.figures import Row, Table
+from benchmarks.rounds import Run
+from benchmarks.scenarios.correctness import STALL_SECONDS
+
+JOBS = 50_000
+PROCESSES = 4
+LONGEST_PAUSE_SECONDS = 0.5
+SHORTEST_PAUSE_SECONDS = 0.05
+"""Kills are apart by a random time, up to the first; with fewer jobs less, down to the second."""
+LEAST_KILLS = 3
+
+
+def chaos(run: Run) -> list[Table]:
+    """Run jobs that record themselves in four processes of one supervisor, and kill these.
+
+    The jobs have one attempt: those that ran in a killed process fail. What does not hold is a
+    violation, and the exit status is 1.
+    """
+    count = run.jobs or JOBS
+    workers = [{"queues": "*", "processes": PROCESSES}]
+    with run.contest(run.ours(), workers=workers) as contest:
+        contest.start_workers(1)
+        contest.call("fill", count, ["chaos"], [0], "append")
+        killed = _kill_until_done(run, contest, count)
+        contest.stop_workers()
+        audit = contest.call("audit")
+        left = contest.call("processes", None)
+        executed = Counter(chain.from_iterable(contest.recorded()))
+    failed, ended = audit["failed"], audit["finished"] + audit["failed"]
+    more_than_once = sum(times > 1 for times in executed.values())
+    # Each kill costs what ran then, in so many threads, and what had just ended unrecorded.
+    rows = (
+        (Row("enqueued", (audit["jobs"],)), count),
+        (Row("finished or failed", (ended,)), count),
+        (Row("executed more than once", (more_than_once,)), 0),
+        (Row("finished and not executed", (max(0, audit["finished"] - len(executed)),)), 0),
+        (Row("not in exactly one state", (audit["astray"],)), 0),
+        (Row("processes that are still registered", (len(left),)), 0),
+    )
+    run.failures += [
+        f"chaos: {row.label}: expected {expected}, got {row.median:g}"
+        for row, expected in rows
+        if row.median != expected
+    ]
+    if killed < LEAST_KILLS:
+        run.failures.append(f"chaos: expected {LEAST_KILLS} kills at least, got {killed}")
+    found = (*(row for row, _ in rows), Row("failed", (failed,)), Row("kills", (killed,)))
+    title = f"chaos, {run.server.name}, {count:,} jobs, {PROCESSES} worker processes"
+    return [Table(title, "count", found)]
+
+
+def _kill_until_done(run: Run, contest: Contest, count: int) -> int:
+    """Kill a worker now and then until all jobs have ended; give how many were killed."""
+    killed, done, changed, kill_at = 0, -1, time.monotonic(), 0.0
+    pause = max(SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS * min(1, count / JOBS))
+    with run.progress.count("chaos", count) as tell:
+        while done < count and time.monotonic() - changed < STALL_SECONDS:
+            contest.check_workers()
+            if time.monotonic() >= kill_at:
+                killed += contest.call("kill_a_worker")
+                kill_at = time.monotonic() + random.uniform(0, pause)
+            now_done = contest.call("ended")
+            if now_done != done:
+                done, changed = now_done, time.monotonic()
+            tell(done)
+            time.sleep(0.02)
+    return killed

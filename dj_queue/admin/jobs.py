@@ -1,0 +1,162 @@
+"""Lists of jobs, a queue's page among them, and the page of one job."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.core.paginator import Page, Paginator
+from django.http import Http404, HttpRequest
+from django.utils.dateparse import parse_datetime
+from django.utils.timezone import is_naive, make_aware
+
+from dj_queue.admin import words
+from dj_queue.admin.columns import Context
+from dj_queue.admin.job_columns import job_columns
+from dj_queue.admin.links import Links
+from dj_queue.admin.operators import CLEAR, PAUSE, RESUME, Operator
+from dj_queue.admin.pictures import pictures_of
+from dj_queue.admin.tables import Asked, Table
+from dj_queue.models import STATES
+from dj_queue.models.ids import new_id
+from dj_queue.observability.jobs import WINDOW, Wanted, count_jobs, find_jobs
+from dj_queue.observability.queues import paused_queues
+from dj_queue.observability.story import story_of
+from dj_queue.routers import QueueDatabase
+from dj_queue.routers.registry import backends_on
+
+SIZE = 100
+STATE_NAMES = ("ready", "claimed", "scheduled", "blocked", "failed", "finished")
+FILTERS = ("state", "queue", "task", "text", "since", "until")
+assert set(STATE_NAMES) == {state.state for state in STATES}
+
+
+def wanted_of(query: Mapping[str, str], **fixed: str) -> Wanted:
+    """Read the filters of a query or a form; what cannot be read is as if it were not there."""
+    values = {name: query.get(name, "").strip() for name in FILTERS} | fixed
+    if values["state"] not in STATE_NAMES:
+        values["state"] = ""
+    return Wanted(
+        state=values["state"],
+        queue=values["queue"],
+        task=values["task"],
+        text=values["text"],
+        since=_moment(values["since"]),
+        until=_moment(values["until"]),
+    )
+
+
+def filters_of(wanted: Wanted) -> dict[str, str]:
+    """Return filters as a query or a form carries them."""
+    values = {name: getattr(wanted, name) for name in FILTERS}
+    return {
+        name: value.isoformat() if isinstance(value, datetime) else value
+        for name, value in values.items()
+        if value
+    }
+
+
+def job_list(
+    request: HttpRequest, db: QueueDatabase, links: Links, now: datetime
+) -> dict[str, Any]:
+    """Return the context of the list of jobs."""
+    return {"is_queue": False, **_list(request, db, links, now, wanted_of(request.GET))}
+
+
+def queue_page(
+    request: HttpRequest, db: QueueDatabase, links: Links, now: datetime, place: tuple[str, str]
+) -> dict[str, Any]:
+    """Return the context of a queue's page; `place` is the queue and the state."""
+    queue, state = place
+    if state not in STATE_NAMES:
+        raise Http404(f"no state {state!r}")
+    wanted = wanted_of(request.GET, queue=queue, state=state)
+    siblings = [name for name in backends_on(db.alias) if name != db.backend]
+    context = Context(links, Operator.of(request), siblings)
+    is_paused = queue in paused_queues(db.reader)
+    tabs = []
+    for name in STATE_NAMES:
+        count = count_jobs(db.reader, Wanted(state=name, queue=queue))
+        tabs.append((name, count, links.queue(queue, name), name == state))
+    return {
+        "is_queue": True,
+        "queue": queue,
+        "siblings": siblings,
+        "is_paused": is_paused,
+        "tabs": tabs,
+        "buttons": context.buttons(queue, [RESUME if is_paused else PAUSE, CLEAR]),
+        "pictures": pictures_of(db.reader, now=now, queue=queue),
+        **_list(request, db, links, now, wanted),
+    }
+
+
+def _list(
+    request: HttpRequest, db: QueueDatabase, links: Links, now: datetime, wanted: Wanted
+) -> dict[str, Any]:
+    columns = job_columns(links, wanted.state, now=now, with_queue=not wanted.queue)
+    asked = Asked("jobs", columns, request.GET)
+    number = int(asked.page) if asked.page.isascii() and asked.page.isdigit() else 1
+    start = (max(1, min(number, 1000)) - 1) * SIZE
+    found = find_jobs(db.reader, wanted, order=asked.order, start=start, size=SIZE)
+    pages: Paginator = Paginator(range(found.count.value), SIZE)
+    page = Page(found.jobs, pages.get_page(asked.page).number, pages)
+    actions = Operator.of(request).job_actions(wanted.state)
+    selection = [str(job.pk) for job in found.jobs] if actions else ()
+    return {
+        "table": Table(asked, page, _empty(wanted), found.count.is_capped, selection),
+        "wanted": wanted,
+        "is_partial": found.is_partial,
+        "window": f"{WINDOW:,}",
+        "is_filtered": wanted.is_searched,
+        "filters": filters_of(wanted),
+        "states": STATE_NAMES,
+        "actions": actions,
+        "request_id": new_id(),
+    }
+
+
+def job_page(request: HttpRequest, db: QueueDatabase, links: Links, job_id: UUID) -> dict[str, Any]:
+    """Return the context of a job's page."""
+    story = story_of(db.reader, job_id)
+    if story is None:
+        raise Http404(f"backend {db.backend!r} has no job {job_id}")
+    result = getattr(story.execution, "return_value", None)
+    return {
+        "story": story,
+        "events": [
+            (each, words.moment(each.at), words.duration(each.seconds), words.exact(each.seconds))
+            for each in story.events
+        ],
+        "attempts": [
+            (each, words.duration((each.ended_at - each.started_at).total_seconds()))
+            for each in story.attempts
+        ],
+        "arguments": [("args", _json(story.job.args)), ("kwargs", _json(story.job.kwargs))],
+        "result": _json(result) if story.state == "finished" else None,
+        "actions": Operator.of(request).job_actions(story.state),
+        "queue_url": links.queue(story.job.queue_name, story.state or "ready"),
+        "request_id": new_id(),
+    }
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=2)
+
+
+def _empty(wanted: Wanted) -> str:
+    if wanted.is_searched:
+        return "no job matches: look in another state, or take a filter away"
+    if wanted.state:
+        return f"no {wanted.state} jobs"
+    return "no jobs"
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        at = parse_datetime(text)
+    except ValueError:
+        return None
+    return make_aware(at) if at is not None and is_naive(at) else at

@@ -1,0 +1,99 @@
+"""Recover: what dead processes had claimed goes back, or fails. Safe to run twice, or at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+from dj_queue.engines import engine_for
+from dj_queue.engines.claims import Claim, attach, claim_of
+from dj_queue.exceptions import DjQueueError
+from dj_queue.models import ClaimedExecution, Job
+from dj_queue.operations.claim import give_back
+from dj_queue.operations.execute import Outcome, abandoned
+from dj_queue.operations.finish import announce, finish
+from dj_queue.operations.processes import forget
+from dj_queue.operations.transitions import in_transaction
+from dj_queue.routers import QueueDatabase
+from dj_queue.routers.registry import routes
+
+BATCH_SIZE = 500
+
+
+@dataclass(frozen=True)
+class Unstarted:
+    """What a dead process certainly had not started: all under a token, and single claims."""
+
+    tokens: frozenset[UUID] = frozenset()
+    claims: frozenset[Claim] = frozenset()
+
+    def __contains__(self, claimed: ClaimedExecution) -> bool:
+        return claimed.claim_token in self.tokens or claim_of(claimed) in self.claims
+
+
+@dataclass
+class Recovery:
+    """How many claims went where; `left_count` is of those that another transaction held."""
+
+    ready_count: int = 0
+    ended: list[Outcome] = field(default_factory=list)
+    left_count: int = 0
+
+
+def recover(
+    db: QueueDatabase,
+    process_ids: Sequence[UUID],
+    error: DjQueueError,
+    *,
+    now: datetime,
+    unstarted: Unstarted = Unstarted(),
+) -> Recovery:
+    """Forget dead processes and take their claims, of every backend on the database.
+
+    In this order: one that was only stopped, and continues in between, then learns with its next
+    heartbeat that it was given up, and starts nothing that is given away here. Jobs that certainly
+    had not started are ready again, as the same attempt. Of the others the attempt ended with
+    `error`: with attempts left they run again, otherwise they fail. In doubt a job counts as
+    started. Opens transactions, of up to BATCH_SIZE jobs each; what a crash leaves undone, or
+    another transaction holds, is left to the next call.
+    """
+    recovery = Recovery()
+    forget(db, process_ids)
+    while batch := in_transaction(
+        db, lambda: _recover_batch(db, process_ids, error, now, unstarted)
+    ):
+        recovery.ready_count += batch.ready_count
+        recovery.ended += batch.ended
+        for outcome in batch.ended:
+            # A backend that is in no TASKS of ours has nobody here who could be told.
+            if outcome.claimed.backend in routes():
+                announce(QueueDatabase(outcome.claimed.backend, db.alias), outcome)
+    left = db.objects(ClaimedExecution).filter(process_id__in=process_ids)
+    recovery.left_count = left.count()
+    return recovery
+
+
+def _recover_batch(
+    db: QueueDatabase,
+    process_ids: Sequence[UUID],
+    error: DjQueueError,
+    now: datetime,
+    unstarted: Unstarted,
+) -> Recovery | None:
+    """Recover the next claims that nobody else holds; None when there is none."""
+    claims = engine_for(db).held_by(db, process_ids, BATCH_SIZE)
+    if not claims:
+        return None
+    jobs = db.objects(Job).in_bulk([row.job_id for row in claims])
+    batch = Recovery()
+    for backend in sorted({row.backend for row in claims}):
+        handle = QueueDatabase(backend, db.alias)
+        own = [row for row in claims if row.backend == backend]
+        for row in own:
+            attach(row, jobs[row.job_id])
+        batch.ready_count += give_back(handle, [row for row in own if row in unstarted])
+        started = [abandoned(row, error, now=now) for row in own if row not in unstarted]
+        batch.ended += finish(handle, started)
+    return batch

@@ -1,0 +1,184 @@
+"""Children: forked processes, one for each unit, and what becomes of one that died."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.db import connections
+from django.utils import timezone
+from setproctitle import setproctitle
+
+from dj_queue.events import log
+from dj_queue.exceptions import ProcessExited
+from dj_queue.operations.recover import Unstarted, recover
+from dj_queue.routers import QueueDatabase
+from dj_queue.runtime import outage, signals
+from dj_queue.runtime.ledger import Ledger
+from dj_queue.runtime.process import Supervision
+from dj_queue.runtime.runner import Runner
+from dj_queue.runtime.signals import StopSignals
+from dj_queue.runtime.units import Unit
+from dj_queue.runtime.worker import LATE
+
+LEFTOVERS_STATUS = os.EX_TEMPFAIL
+"""How a child ends that did what it was told, but not all of it in time."""
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Dead:
+    """A child that left claims, as far as its supervisor knows."""
+
+    db: QueueDatabase
+    process_id: UUID
+    unstarted: Unstarted
+    error: ProcessExited
+
+
+class Child:
+    """One unit's process; started again when it ends.
+
+    At once when it had come to its work; one that keeps dying at its start, with growing pauses.
+    """
+
+    def __init__(self, unit: Unit, supervision: Supervision) -> None:
+        self.unit = unit
+        self.supervision = supervision
+        self.pid: int | None = None
+        self.start_at = 0.0
+        self._pause = 0.0
+        self._ledger: Ledger
+
+    def start(self) -> None:
+        """Fork; where the system has no room for a process, another time."""
+        unit, supervision = self.unit, self.supervision
+        ledger = self._ledger = Ledger(unit)
+        try:
+            self.pid = fork(lambda: _run(unit, supervision, ledger))
+        except OSError as error:
+            self._delay(max(FIRST_PAUSE_SECONDS, self._pause * 2))
+            log("fork_failed", database=unit.db.alias, name=unit.name, error=repr(error))
+
+    def end(self, status: int) -> Dead | None:
+        """Note that the process has ended; return what it left, None after a clean end.
+
+        `status` is waitpid's.
+        """
+        code, ledger, pid = os.waitstatus_to_exitcode(status), self._ledger, self.pid
+        self.pid = None
+        self._delay(0.0 if ledger.was_well else max(FIRST_PAUSE_SECONDS, self._pause * 2))
+        process_id, unstarted = ledger.process_id, ledger.unstarted
+        ledger.close()
+        if code == 0:
+            return None
+        why = LATE
+        if code != LEFTOVERS_STATUS:
+            how = f"was killed by {_name(-code)}" if code < 0 else f"ended with status {code}"
+            log("process_died", database=self.unit.db.alias, name=self.unit.name, pid=pid, how=how)
+            why = f"the process {self.unit.name} (pid {pid} on {socket.gethostname()}) {how}"
+        if process_id is None:
+            return None
+        return Dead(self.unit.db, process_id, unstarted, ProcessExited(why))
+
+    def _delay(self, seconds: float) -> None:
+        self._pause = min(seconds, LONGEST_PAUSE_SECONDS)
+        self.start_at = time.monotonic() + self._pause
+
+    def signal(self, signum: int) -> None:
+        """Send a signal, if there is a process."""
+        if self.pid is not None:
+            os.kill(self.pid, signum)
+
+
+def fork(main: Callable[[], int]) -> int:
+    """Run `main` in a child process, whose exit status it returns; return the pid.
+
+    The parent has no connection open then, and no pool: a child that inherits one says goodbye on
+    its parent's socket. Nor a thread, which may hold a lock that nobody would ever release.
+    """
+    _disconnect()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with signals.held_back():
+        pid = os.fork()
+        if pid:
+            return pid
+        StopSignals(is_child=True)
+    status = 1
+    try:
+        status = main()
+    except BaseException:  # Nothing may return into the parent's code.
+        traceback.print_exc()
+    finally:
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # Not sys.exit: what the parent registered to be done at its exit is not the child's.
+        os._exit(status)
+
+
+def recover_dead(dead: list[Dead]) -> int:
+    """Recover what these have left, however long the database takes; for a child's `main`."""
+    setproctitle(f"dj_queue: recovery on {dead[0].db.alias}")
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    parent, pause = os.getppid(), FIRST_PAUSE_SECONDS
+    for each in dead:
+        while not _recover(each):
+            if os.getppid() != parent:
+                return 1  # Some dispatcher will find them.
+            time.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+    return 0
+
+
+def _run(unit: Unit, supervision: Supervision, ledger: Ledger) -> int:
+    told = StopSignals(is_child=True)
+    setproctitle(unit.title)
+    runner = Runner([unit], supervision=supervision, ledger=ledger)
+    runner.start()
+    while not told.count and supervision.is_alive:
+        time.sleep(signals.LOOK_SECONDS)
+    left = runner.stop(at_once=lambda: told.is_urgent)
+    if left:
+        print(f"{unit.name}: stopped; {left}", file=sys.stderr)
+    return LEFTOVERS_STATUS if left else 0
+
+
+def _recover(dead: Dead) -> bool:
+    try:
+        done = recover(
+            dead.db, [dead.process_id], dead.error, now=timezone.now(), unstarted=dead.unstarted
+        )
+    except Exception as error:
+        outage.begin(dead.db, error)
+        dead.db.connection.close()
+        return False
+    where = {"database": dead.db.alias, "process": dead.process_id}
+    log("claims_recovered", **where, ready=done.ready_count, ended=len(done.ended))
+    return not done.left_count  # The server has yet to notice that its client is dead.
+
+
+def _disconnect() -> None:
+    connections.close_all()
+    for alias in connections:
+        connection = connections[alias]
+        if connection.settings_dict["OPTIONS"].get("pool") and hasattr(connection, "close_pool"):
+            connection.close_pool()
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

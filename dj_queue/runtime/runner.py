@@ -1,0 +1,148 @@
+"""The runner: units in threads of this process, from their start to the end of their drain."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from dj_queue.events import log
+from dj_queue.routers import QueueDatabase
+from dj_queue.runtime.dispatcher import Dispatcher
+from dj_queue.runtime.finisher import Finisher
+from dj_queue.runtime.ledger import Ledger
+from dj_queue.runtime.listener import listeners_for
+from dj_queue.runtime.poller import Poller
+from dj_queue.runtime.process import Heartbeat, Registration, Supervision
+from dj_queue.runtime.scheduler import Scheduler
+from dj_queue.runtime.units import Unit
+from dj_queue.runtime.worker import Worker
+
+RECORD_SECONDS = 5.0
+"""How long outcomes may take to be recorded after the last job has ended."""
+LEAVE_SECONDS = 1.0
+"""How long the rest may take: a thread that hangs in a connect holds nothing, and is left."""
+
+
+@dataclass(frozen=True)
+class Leftovers:
+    """What a stop could not bring to its end; false when there is none."""
+
+    abandoned_count: int
+    lost_count: int
+    hanging_count: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.abandoned_count or self.lost_count or self.hanging_count)
+
+    def __str__(self) -> str:
+        return (
+            f"jobs that did not end in time: {self.abandoned_count}, "
+            f"outcomes that could not be recorded: {self.lost_count}, "
+            f"threads that hang in the database: {self.hanging_count}"
+        )
+
+
+class Runner:
+    """Some units in this process: all of a project in thread mode, one in a forked child.
+
+    Start it, and stop it in the same process: in a signal handler's main loop, in an ASGI lifespan,
+    in a test. Units whose database is away are retried by their own threads; the others work on.
+    """
+
+    def __init__(
+        self,
+        units: Sequence[Unit],
+        *,
+        supervision: Supervision | None = None,
+        ledger: Ledger | None = None,
+    ) -> None:
+        """Prepare the threads of `units`; a supervisor shares the ledger of its child's one."""
+        self.supervision = supervision or Supervision()
+        self.registrations = [
+            Registration(unit, self.supervision, ledger or Ledger(unit)) for unit in units
+        ]
+        self.finishers: dict[QueueDatabase, Finisher] = {}
+        self.workers: list[Worker] = []
+        self.others: list[Poller] = []
+        for registration in self.registrations:
+            self._add(registration)
+        self.listeners = listeners_for(self.workers)
+        self.heartbeats = [Heartbeat(group) for group in self._by_database()]
+        self.shutdown_timeout = max(unit.db.options.shutdown_timeout for unit in units)
+
+    def start(self) -> None:
+        """Start every thread; returns at once."""
+        for thread in (*self.heartbeats, *self.finishers.values(), *self._pollers, *self.listeners):
+            thread.start()
+        self._log_workers("worker_started", is_start=True)
+
+    def stop(self, *, at_once: Callable[[], bool] = lambda: False) -> Leftovers:
+        """Claim no more, let running jobs end, record what they did; say what was left.
+
+        Waits for running jobs up to `shutdown_timeout` seconds, or until `at_once` is true. Hearts
+        beat until all is over.
+        """
+        deadline = time.monotonic() + self.shutdown_timeout
+        for poller in self._pollers:
+            poller.stop()
+        for listener in self.listeners:
+            listener.stop()
+        while self._is_draining and time.monotonic() < deadline and not at_once():
+            time.sleep(0.01)
+        abandoned = sum(worker.close() for worker in self.workers)
+        deadline = time.monotonic() + RECORD_SECONDS
+        for worker in self.workers:
+            # A claim that is under way hands back what it brings: before its finisher ends.
+            worker.join(max(0.0, deadline - time.monotonic()))
+        for finisher in self.finishers.values():
+            finisher.stop(deadline)
+        for thread in (*self.finishers.values(), *self._pollers):
+            # Each ends by itself soon after, unless it hangs in the database.
+            thread.join(max(0.0, deadline + 1 - time.monotonic()))
+        self._leave()
+        lost = sum(finisher.pending_count for finisher in self.finishers.values())
+        threads = (*self._pollers, *self.finishers.values())
+        return Leftovers(abandoned, lost, sum(thread.is_alive() for thread in threads))
+
+    @property
+    def _pollers(self) -> list[Poller]:
+        return [*self.workers, *self.others]
+
+    @property
+    def _is_draining(self) -> bool:
+        # A poll that is under way may still bring claims.
+        return any(poller.is_alive() for poller in self._pollers) or any(
+            worker.is_busy for worker in self.workers
+        )
+
+    def _add(self, registration: Registration) -> None:
+        unit = registration.unit
+        if unit.worker is None:
+            kind = {"dispatcher": Dispatcher, "scheduler": Scheduler}[unit.kind]
+            self.others.append(kind(registration))
+            return
+        finisher = self.finishers.setdefault(unit.db, Finisher(unit.db))
+        self.workers.append(Worker(registration, unit.worker, finisher))
+
+    def _by_database(self) -> list[list[Registration]]:
+        groups: dict[str, list[Registration]] = {}
+        for each in self.registrations:
+            groups.setdefault(each.unit.db.alias, []).append(each)
+        return list(groups.values())
+
+    def _leave(self) -> None:
+        for heartbeat in self.heartbeats:
+            heartbeat.stop()
+        deadline = time.monotonic() + LEAVE_SECONDS
+        for thread in (*self.heartbeats, *self.listeners):
+            thread.join(max(0.0, deadline - time.monotonic()))
+        self._log_workers("worker_stopped")
+
+    def _log_workers(self, event: str, *, is_start: bool = False) -> None:
+        for worker in self.workers:
+            where = {"backend": worker.db.backend, "database": worker.db.alias}
+            options = worker.options
+            counts = {"threads": options.threads, "concurrency": options.concurrency}
+            more = counts if is_start else {}
+            log(event, **where, queues=",".join(options.queues), **more)

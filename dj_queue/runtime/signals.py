@@ -1,0 +1,52 @@
+"""Signals that end a process: the first one lets it drain, the second does not."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+LOOK_SECONDS = 0.05
+"""How often a process looks whether it was told to stop.
+
+Not an Event: setting one in a signal handler can deadlock on its own lock.
+"""
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+
+
+class StopSignals:
+    """Counts what came; handles it only in the main thread.
+
+    QUIT counts for two. A child leaves INT to its supervisor: Ctrl-C goes to the whole group.
+    """
+
+    def __init__(self, *, is_child: bool = False, handled: bool = True) -> None:
+        """Handle the signals, unless whoever makes this counts by itself."""
+        self.count = 0
+        if not handled:
+            return
+        signal.signal(signal.SIGTERM, self._on_stop)
+        signal.signal(signal.SIGINT, signal.SIG_IGN if is_child else self._on_stop)
+        signal.signal(signal.SIGQUIT, self._on_quit)
+
+    @property
+    def is_urgent(self) -> bool:
+        """Whether nothing is to be waited for any more."""
+        return self.count >= 2
+
+    def _on_stop(self, signum: int, frame: FrameType | None) -> None:
+        self.count += 1
+
+    def _on_quit(self, signum: int, frame: FrameType | None) -> None:
+        self.count = 2
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Let signals wait inside the block, so that none is lost between a fork and its handlers."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

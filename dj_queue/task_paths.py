@@ -1,0 +1,53 @@
+"""What a task path names: a Task, or the error that says why not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.utils.module_loading import import_string
+
+from dj_queue.compat import Task
+from dj_queue.conf import RecurringOptions
+from dj_queue.exceptions import InvalidTaskPath
+from dj_queue.keys import key_of
+
+
+def task_at(path: str) -> Task:
+    """Import the Task a path names.
+
+    Raises InvalidTaskPath when the path does not import or names no Task; nothing is called.
+    """
+    try:
+        task = import_string(path)
+    except BaseException as error:  # A module may even call sys.exit() when imported.
+        raise InvalidTaskPath(
+            f"expected {path!r} to import, got {type(error).__name__}: {text_of(error)}"
+        ) from error
+    if not isinstance(task, Task):
+        raise InvalidTaskPath(
+            f"expected {path!r} to be a Task, got {type(task).__name__}: nothing was called"
+        )
+    return task
+
+
+def recurring_task(backend: str, options: RecurringOptions) -> Task:
+    """Return the Task of a recurring one, with the backend, queue and priority its jobs will have.
+
+    Raises InvalidTaskPath, or InvalidTask where the backend does not take such jobs or the
+    arguments make no concurrency key.
+    """
+    own = {"queue_name": options.queue_name, "priority": options.priority}
+    given: dict[str, Any] = {name: value for name, value in own.items() if value is not None}
+    task = task_at(options.task_path).using(backend=backend, **given)
+    rule = getattr(task, "concurrency", None)
+    if rule is not None:
+        key_of(task, rule, options.args, options.kwargs)
+    return task
+
+
+def text_of(error: BaseException) -> str:
+    """Return an exception's message; its own str() may fail without harm."""
+    try:
+        return str(error)
+    except Exception as unprintable:
+        return f"<str() of the exception raised {type(unprintable).__name__}>"

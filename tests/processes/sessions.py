@@ -1,0 +1,63 @@
+"""The server's view of connections: who waits for a lock, and how to end one."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.db import connections
+
+WAITING = {
+    "postgresql": (
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() "
+        "AND wait_event_type = 'Lock'"
+    ),
+    "mysql": (
+        "SELECT id FROM information_schema.processlist WHERE db = database() "
+        "AND state LIKE 'Waiting for table%%lock'"
+    ),
+}
+LOCK = {
+    "postgresql": ("BEGIN", "LOCK TABLE {} IN ACCESS EXCLUSIVE MODE"),
+    "mysql": ("LOCK TABLES {} WRITE",),
+}
+UNLOCK = {"postgresql": "ROLLBACK", "mysql": "UNLOCK TABLES"}
+TERMINATE = {"postgresql": "SELECT pg_terminate_backend(%s)", "mysql": "KILL %s"}
+MYSELF = {"postgresql": "SELECT pg_backend_pid()", "mysql": "SELECT connection_id()"}
+
+
+@contextmanager
+def locked_table(alias: str, table: str) -> Iterator[None]:
+    """Keep everybody waiting who asks for this table, the test's own connection as well."""
+    connection = connections[alias].copy()
+    try:
+        with connection.cursor() as cursor:
+            for statement in LOCK[connection.vendor]:
+                cursor.execute(statement.format(table))
+            yield
+            cursor.execute(UNLOCK[connection.vendor])
+    finally:
+        connection.close()
+
+
+def waiting(alias: str) -> list[int]:
+    """Give the sessions that wait for a lock."""
+    return [row[0] for row in _ask(alias, WAITING)]
+
+
+def terminate(alias: str, session: int) -> None:
+    """Have the server end a connection."""
+    connection = connections[alias]
+    with connection.cursor() as cursor:
+        cursor.execute(TERMINATE[connection.vendor], [session])
+
+
+def myself(alias: str) -> int:
+    """Give the number of this connection."""
+    return int(_ask(alias, MYSELF)[0][0])
+
+
+def _ask(alias: str, statements: dict[str, str]) -> list[Any]:
+    connection = connections[alias]
+    with connection.cursor() as cursor:
+        cursor.execute(statements[connection.vendor], [])
+        return list(cursor.fetchall())
