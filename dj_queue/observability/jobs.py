@@ -113,8 +113,7 @@ def batches(db: QueueDatabase, wanted: Wanted, *, size: int, before: UUID) -> It
     """Give the ids of the jobs wanted made before `before`, oldest first, `size` at a time."""
     last: UUID | None = None
     while True:
-        # Ids that are made of this one begin as it does.
-        rows = _matching(db, wanted).filter(pk__lt=UUID(int=before.int >> 64 << 64)).order_by("pk")
+        rows = _matching(db, wanted).filter(pk__lt=before).order_by("pk")
         if last is not None:
             rows = rows.filter(pk__gt=last)
         ids = list(rows.values_list("pk", flat=True)[:size])

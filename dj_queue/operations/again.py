@@ -14,6 +14,8 @@ from dj_queue.operations.enqueue import enqueue
 from dj_queue.routers import QueueDatabase
 
 RANDOM_BITS = 62
+UPPER_HALF = 1 << 75
+"""The highest bit of an id's counter, which no id that counts from the lower half reaches."""
 
 
 def enqueue_again(db: QueueDatabase, ids: Sequence[UUID], *, request: UUID, now: datetime) -> int:
@@ -49,8 +51,8 @@ def _copy(job: Job, request: UUID, now: datetime) -> Job:
 def copy_id(job_id: UUID, request: UUID) -> UUID:
     """Return the id of a job's copy, the same for the same wish.
 
-    Its time, and so its place in line, is the wish's.
+    Its time, and so its place in line, is the wish's; it is greater than every id made before it.
     """
     digest = hashlib.sha256(request.bytes + job_id.bytes).digest()
     low = int.from_bytes(digest) & (1 << RANDOM_BITS) - 1
-    return UUID(int=request.int >> 64 << 64 | 0b10 << RANDOM_BITS | low)
+    return UUID(int=request.int >> 64 << 64 | UPPER_HALF | 0b10 << RANDOM_BITS | low)

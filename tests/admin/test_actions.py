@@ -1,5 +1,7 @@
 """What operators do on the pages: done, said, logged, confirmed, and harmless when repeated."""
 
+import time
+
 import pytest
 from django.db import OperationalError
 
@@ -181,6 +183,19 @@ def test_a_bulk_without_filters_is_every_job_of_the_state_and_backend(press, db)
     press.said("jobs", **fields)
 
     assert counts(db) == {"ready": 3, "finished": 4}
+
+
+def test_a_bulk_takes_what_was_made_before_it_although_the_clock_was_set_back(
+    press, db, monkeypatch
+):
+    """Within one millisecond, or behind a clock set back, ids differ by a counter only."""
+    monkeypatch.setattr(time, "time_ns", lambda: 0)
+    in_state(db, FinishedExecution, 3)
+    fields = {"action": "again", "all": "yes", "state": "finished", "confirm": "yes"}
+
+    press("jobs", request=str(new_id()), **fields)
+
+    assert counts(db) == {"ready": 3, "finished": 3}
 
 
 def test_a_bulk_that_takes_too_long_leaves_the_rest_for_the_next_press(press, db, monkeypatch):

@@ -13,7 +13,7 @@ from dj_queue.models import (
     ScheduledExecution,
 )
 from dj_queue.models.ids import new_id
-from dj_queue.operations.again import enqueue_again
+from dj_queue.operations.again import copy_id, enqueue_again
 from dj_queue.operations.discard import clear, discard
 from dj_queue.operations.dispatch import run_now
 from tests.jobs import EVERY, LATER, NOW, counts, ids, in_state, sibling_of, states, store
@@ -88,6 +88,12 @@ def test_a_finished_job_is_enqueued_again_as_a_new_one(db):
     assert (copy.args, copy.priority, copy.enqueued_at) == (["ä", {"b": [1]}], 7, LATER)
     assert copy.id.version == 7
     assert copy.id.int >> 80 == request.int >> 80  # The time in it is the wish's.
+
+
+def test_copies_are_greater_than_the_wish_and_all_that_was_made_before_it():
+    request = new_id()
+
+    assert all(copy_id(new_id(), request) > request for _ in range(1_000))
 
 
 def test_a_repeated_wish_enqueues_nothing(db):
