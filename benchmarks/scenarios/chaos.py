@@ -60,14 +60,18 @@ def chaos(run: Run) -> list[Table]:
 
 
 def _kill_until_done(run: Run, contest: Contest, count: int) -> int:
-    """Kill a worker now and then until all jobs have ended; give how many were killed."""
-    killed, done, changed, kill_at = 0, -1, time.monotonic(), 0.0
+    """Kill a worker now and then until all jobs have ended; give how many were killed.
+
+    Not before some job ended since the last kill: else a busy machine kills its workers before any
+    of them is ready, for ever.
+    """
+    killed, done, changed, kill_at, done_at_kill = 0, -1, time.monotonic(), 0.0, -1
     pause = max(SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS * min(1, count / JOBS))
     with run.progress.count("chaos", count) as tell:
         while done < count and time.monotonic() - changed < STALL_SECONDS:
             contest.check_workers()
-            if time.monotonic() >= kill_at:
-                killed += contest.call("kill_a_worker")
+            if time.monotonic() >= kill_at and done > done_at_kill:
+                killed, done_at_kill = killed + contest.call("kill_a_worker"), done
                 kill_at = time.monotonic() + random.uniform(0, pause)
             now_done = contest.call("ended")
             if now_done != done:
