@@ -119,9 +119,16 @@ class ClaimEngine(SemaphoreLocks):
             held = set(map(claim_of, taken))
             by_claim = zip(rows, tokens, waits, strict=True)
             recorded = [(row, wait) for row, token, wait in by_claim if (row.pk, token) in held]
-            self.insert(db, [row for row, _ in recorded])
-            self.add_minutes(db, minutes_of(Ended.well(row, wait) for row, wait in recorded))
+            minutes = minutes_of(Ended.well(row, wait) for row, wait in recorded)
+            self.record(db, [row for row, _ in recorded], minutes)
         return held
+
+    def record(
+        self, db: QueueDatabase, rows: Sequence[FinishedExecution], minutes: Sequence[QueueMinute]
+    ) -> None:
+        """Insert rows of jobs that ended, and add their minutes. Needs an open transaction."""
+        self.insert(db, rows)
+        self.add_minutes(db, minutes)
 
     def add_minutes(self, db: QueueDatabase, rows: Sequence[QueueMinute]) -> None:
         """Add rows to what their queues' minutes hold already. Needs an open transaction."""

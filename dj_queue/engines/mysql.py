@@ -13,11 +13,18 @@ from django.db import DatabaseError, OperationalError, models
 
 from dj_queue.engines.base import LOCK_NAME, LOCK_SECONDS, ClaimEngine, Server, new_rows
 from dj_queue.engines.minutes import added_up
-from dj_queue.engines.packets import inserts, may_send_at_once, send_at_once
+from dj_queue.engines.packets import (
+    Statement,
+    inserts,
+    may_send_as_transaction,
+    send,
+    send_as_transaction,
+)
 from dj_queue.engines.selectors import Turn, distinct_selectors, turns_of
 from dj_queue.engines.sql import columns, marks, prepared, table
 from dj_queue.models import (
     Execution,
+    FinishedExecution,
     Job,
     Pause,
     QueueMinute,
@@ -100,17 +107,14 @@ class MySQLEngine(ClaimEngine):
 
     def store(self, db: QueueDatabase, ready: Sequence[Job], scheduled: Sequence[Job]) -> None:
         statements = list(inserts(db, new_rows(ready, scheduled)))
-        if may_send_at_once(db, statements):
-            send_at_once(db, statements)
+        if may_send_as_transaction(db, statements):
+            send_as_transaction(db, statements)
             return
-        with db.atomic(), db.cursor() as cursor:
-            for each in statements:
-                cursor.execute(each.sql, each.params)
+        with db.atomic():
+            send(db, statements)
 
     def insert(self, db: QueueDatabase, rows: Iterable[models.Model]) -> None:
-        with db.cursor() as cursor:
-            for each in inserts(db, rows):
-                cursor.execute(each.sql, each.params)
+        send(db, list(inserts(db, rows)))
 
     def lock_semaphores(
         self, db: QueueDatabase, keys: Sequence[str], now: datetime
@@ -257,10 +261,16 @@ class MySQLEngine(ClaimEngine):
                 [*prepared(db, state, "job", ids), len(ids)],
             )
 
+    def record(
+        self, db: QueueDatabase, rows: Sequence[FinishedExecution], minutes: Sequence[QueueMinute]
+    ) -> None:
+        statements = list(inserts(db, rows))
+        if minutes:
+            statements.append(Statement.of(*added_up(db, minutes, **ON_DUPLICATE)))
+        send(db, statements)
+
     def add_minutes(self, db: QueueDatabase, rows: Sequence[QueueMinute]) -> None:
-        if rows:
-            with db.cursor() as cursor:
-                cursor.execute(*added_up(db, rows, **ON_DUPLICATE))
+        self.record(db, [], rows)
 
     def is_transient(self, error: DatabaseError) -> bool:
         return bool(error.args) and error.args[0] in TRANSIENT

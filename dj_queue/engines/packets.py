@@ -27,6 +27,14 @@ class Statement:
     params: list[Any]
     size: int
 
+    @classmethod
+    def of(cls, sql: str, params: list[Any]) -> Statement:
+        """Return a statement that is short beside what may be sent at once."""
+        return cls(sql, params, len(sql) + sum(map(_size, params)))
+
+
+START, COMMIT = (Statement(word, [], SHORT) for word in ("START TRANSACTION", "COMMIT"))
+
 
 def inserts(db: QueueDatabase, rows: Iterable[models.Model]) -> Iterator[Statement]:
     """Return statements that insert these rows: one per table, more where it would be too long."""
@@ -39,29 +47,43 @@ def inserts(db: QueueDatabase, rows: Iterable[models.Model]) -> Iterator[Stateme
             yield Statement(sql, [each for row in slice_ for each in row], len(into) + size)
 
 
-def may_send_at_once(db: QueueDatabase, statements: Sequence[Statement]) -> bool:
+def send(db: QueueDatabase, statements: Sequence[Statement]) -> None:
+    """Run statements in one round trip where they fit into it. Needs an open transaction."""
+    for group in [statements] if _fit(db, statements) else [[each] for each in statements]:
+        if group:
+            _send_at_once(db, group)
+
+
+def may_send_as_transaction(db: QueueDatabase, statements: Sequence[Statement]) -> bool:
     """Tell whether statements fit into one round trip, and no transaction has to be joined."""
     connection = db.connection
-    is_multi = connection.settings_dict["OPTIONS"].get("multi_statements", True)
     is_alone = not connection.in_atomic_block and connection.get_autocommit()
-    return is_multi and is_alone and sum(each.size for each in statements) <= MOST_BYTES
+    return is_alone and _fit(db, statements)
 
 
-def send_at_once(db: QueueDatabase, statements: Sequence[Statement]) -> None:
-    """Run statements as one transaction, in one round trip instead of one for each and three.
-
-    The server stops at the first that fails.
-    """
-    sql = "; ".join(["START TRANSACTION", *(each.sql for each in statements), "COMMIT"])
-    connection = db.connection
+def send_as_transaction(db: QueueDatabase, statements: Sequence[Statement]) -> None:
+    """Run statements as one transaction, in one round trip instead of one for each and three."""
     try:
-        with connection.cursor() as cursor:
-            cursor.execute(sql, [value for each in statements for value in each.params])
-            while cursor.nextset():
-                pass
+        _send_at_once(db, [START, *statements, COMMIT])
     except BaseException:
         _roll_back(db)
         raise
+
+
+def _fit(db: QueueDatabase, statements: Sequence[Statement]) -> bool:
+    is_multi = db.connection.settings_dict["OPTIONS"].get("multi_statements", True)
+    return is_multi and sum(each.size for each in statements) <= MOST_BYTES
+
+
+def _send_at_once(db: QueueDatabase, statements: Sequence[Statement]) -> None:
+    """Run statements in one round trip. The server stops at the first that fails."""
+    with db.cursor() as cursor:
+        cursor.execute(
+            "; ".join(each.sql for each in statements),
+            [value for each in statements for value in each.params],
+        )
+        while cursor.nextset():
+            pass
 
 
 def _roll_back(db: QueueDatabase) -> None:

@@ -91,7 +91,7 @@ def test_a_rollback_that_fails_leaves_no_transaction_open(db, monkeypatch, error
     with monkeypatch.context() as patched:
         patched.setattr(db.connection, "_rollback", fail)
         with pytest.raises((ProgrammingError, KeyboardInterrupt)):
-            packets.send_at_once(db, statements)
+            packets.send_as_transaction(db, statements)
 
     assert db.connection.connection is None
     store(db)
@@ -110,3 +110,40 @@ def test_a_packet_that_fails_half_way_leaves_the_connection_in_use(db):
     assert db.objects(Job).count() == 1
     store(db)
     assert counts(db) == {"ready": 2}
+
+
+def test_inside_a_transaction_what_fits_goes_into_one_packet(db, sent):
+    jobs = [build(db) for _ in range(10)]
+
+    with db.atomic():
+        engine_for(db).insert(db, new_rows(jobs, []))
+
+    assert [text.count(b"INSERT") for text in sent if b"INSERT" in text] == [2]
+    assert counts(db) == {"ready": 10}
+
+
+@pytest.mark.parametrize("most_bytes", [packets.MOST_BYTES, 100])
+def test_inside_a_transaction_an_insert_fails_where_it_stands(db, monkeypatch, most_bytes):
+    """The second of two tables refuses its row: whoever opened the transaction decides."""
+    monkeypatch.setattr(packets, "MOST_BYTES", most_bytes)
+    [known] = store(db)
+    job = build(db)
+
+    with pytest.raises(IntegrityError), db.atomic():
+        engine_for(db).insert(db, [job, state_of(ReadyExecution, known)])
+
+    assert counts(db) == {"ready": 1}
+    assert db.objects(Job).count() == 1
+    store(db)
+    assert counts(db) == {"ready": 2}
+
+
+def test_without_multi_statements_each_statement_is_sent_alone(db, monkeypatch, sent):
+    monkeypatch.setitem(db.connection.settings_dict["OPTIONS"], "multi_statements", False)
+    db.connection.close()
+
+    store(db, count=3)
+
+    assert [text.count(b"INSERT") for text in sent if b"INSERT" in text] == [1, 1]
+    assert counts(db) == {"ready": 3}
+    db.connection.close()
