@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 from uuid import UUID
+
+from django.db.models import OuterRef, Subquery
 
 from dj_queue.engines.claims import HandedOn, Heir
 from dj_queue.engines.sql import columns, marks, prepared, rows_of, table
 from dj_queue.models import BlockedExecution, Pause, ReadyExecution, Semaphore, Slot
 from dj_queue.routers import QueueDatabase
+
+IS_PRECEDED = f"""EXISTS (SELECT 1 FROM {table(ReadyExecution)} WHERE backend = %s)
+    OR EXISTS (SELECT 1 FROM {table(Pause)} p WHERE p.queue_name = b.queue_name)"""
 
 
 class SemaphoreLocks:
@@ -55,25 +61,27 @@ class SemaphoreLocks:
         """
         raise NotImplementedError
 
-    def may_inherit(self, db: QueueDatabase, queues: Collection[str]) -> bool:
-        """Tell whether an heir goes before nobody: no job is ready, and no queue is paused."""
-        sql = (
-            f"SELECT EXISTS (SELECT 1 FROM {table(ReadyExecution)} WHERE backend = %s) "
-            f"OR EXISTS (SELECT 1 FROM {table(Pause)} WHERE queue_name IN ({marks(len(queues))}))"
-        )
-        with db.cursor() as cursor:
-            cursor.execute(sql, [db.backend, *queues])
-            return not cursor.fetchone()[0]
+    def next_blocked(
+        self, db: QueueDatabase, wanted: Mapping[str, int], *, for_heir: bool
+    ) -> list[BlockedExecution]:
+        """Return the first blocked jobs: as many as are wanted of a single key, or one of each.
 
-    def next_blocked(self, db: QueueDatabase, key: str, count: int) -> list[BlockedExecution]:
-        """Return the first blocked jobs of a key, in the order in which they get its slots."""
-        sql = (
-            f"SELECT {columns(BlockedExecution)} FROM {table(BlockedExecution)} "
-            "WHERE concurrency_key = %s ORDER BY priority DESC, job_id LIMIT %s"
-        )
-        with db.cursor() as cursor:
-            cursor.execute(sql, [key, count])
-            return list(rows_of(db, BlockedExecution, cursor.fetchall()))
+        Those of a key in the order in which they get its slots. Those `for_heir` tell in
+        `is_preceded` whether others go before them: the backend has ready jobs, or their queue is
+        paused.
+        """
+        if len(wanted) == 1:
+            which = "concurrency_key = %s ORDER BY priority DESC, job_id LIMIT %s"
+            [each] = wanted.items()
+            return _blocked(db, which, each, for_heir=for_heir)
+        own = db.objects(BlockedExecution).filter(concurrency_key=OuterRef("pk"))
+        first = Subquery(own.order_by("-priority", "job_id").values("pk")[:1])
+        keys = db.objects(Semaphore).filter(pk__in=list(wanted)).annotate(first=first)
+        ids = [each for each in keys.values_list("first", flat=True) if each is not None]
+        if not ids:
+            return []
+        held_by = prepared(db, BlockedExecution, "job", ids)
+        return _blocked(db, f"job_id IN ({marks(len(ids))})", held_by, for_heir=for_heir)
 
     def delete_slots(self, db: QueueDatabase, ids: Sequence[UUID]) -> int:
         """Delete the slots of these jobs, at least one; return how many there were."""
@@ -100,3 +108,20 @@ class SemaphoreLocks:
     def _skips_locked(self, db: QueueDatabase) -> bool:
         can = db.connection.features.has_select_for_update_skip_locked
         return can and db.options.use_skip_locked
+
+
+def _blocked(
+    db: QueueDatabase, which: str, params: Iterable[Any], *, for_heir: bool
+) -> list[BlockedExecution]:
+    is_preceded = IS_PRECEDED if for_heir else "TRUE"
+    sql = (
+        f"SELECT {is_preceded}, {columns(BlockedExecution)} FROM {table(BlockedExecution)} b "
+        f"WHERE {which}"
+    )
+    with db.cursor() as cursor:
+        cursor.execute(sql, [*([db.backend] if for_heir else []), *params])
+        found = cursor.fetchall()
+    rows = list(rows_of(db, BlockedExecution, [values for _, *values in found]))
+    for row, (is_preceded, *_) in zip(rows, found, strict=True):
+        row.is_preceded = bool(is_preceded)  # type: ignore[attr-defined]
+    return rows

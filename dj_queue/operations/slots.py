@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Count, Exists, OuterRef, Subquery
+from django.db.models import Count, Exists, OuterRef
 
 from dj_queue.engines import engine_for
 from dj_queue.engines.claims import HandedOn, Heir, held
@@ -182,8 +182,10 @@ def _hand_on(
     count = 0
     inherited: list[ClaimedExecution] = []
     while wanted:
-        chosen, wanted = _choose(semaphores, wanted, _next_blocked(db, wanted))
-        mine = set() if count or heir is None else _inheritance(db, chosen, heir)
+        first_heir = None if count else heir
+        blocked = engine_for(db).next_blocked(db, wanted, for_heir=first_heir is not None)
+        chosen, wanted = _choose(semaphores, wanted, blocked)
+        mine = _inheritance(db, chosen, first_heir) if first_heir else set()
 
         def become(row: BlockedExecution, mine: Collection[UUID] = mine) -> list[Any]:
             state: Any = state_of(ReadyExecution, row)
@@ -202,18 +204,6 @@ def _hand_on(
     if inherited:
         engine_for(db).load_jobs(db, inherited)
     return HandedOn(count, tuple(inherited))
-
-
-def _next_blocked(db: QueueDatabase, wanted: Mapping[str, int]) -> list[BlockedExecution]:
-    """Return the first blocked jobs: as many as are wanted of a single key, or one of each."""
-    if len(wanted) == 1:
-        [(key, count)] = wanted.items()
-        return engine_for(db).next_blocked(db, key, count)
-    blocked = db.objects(BlockedExecution)
-    own = blocked.filter(concurrency_key=OuterRef("pk")).order_by(*IN_ORDER).values("pk")[:1]
-    first = db.objects(Semaphore).filter(pk__in=list(wanted)).annotate(first=Subquery(own))
-    ids = [each for each in first.values_list("first", flat=True) if each is not None]
-    return list(blocked.filter(pk__in=ids)) if ids else []
 
 
 def _choose(
@@ -240,9 +230,8 @@ def _choose(
 def _inheritance(db: QueueDatabase, chosen: Sequence[BlockedExecution], heir: Heir) -> set[UUID]:
     """Return the ids of those jobs, of the ones that get a slot, that the heir is to hold."""
     own = [row for row in chosen if row.backend == db.backend and row.queue_name in heir.queues]
-    if not own or not engine_for(db).may_inherit(db, {row.queue_name for row in own}):
-        return set()
-    return {row.job_id for row in own[: heir.room]}
+    next_ = [row.job_id for row in own if not row.is_preceded]  # type: ignore[attr-defined]
+    return set(next_[: heir.room])
 
 
 def _take(

@@ -54,8 +54,8 @@ SETTLE = {"postgresql": 9, "mariadb": 8, "mysql": 10, "sqlite": 10}
 HAND_ON = SETTLE | {"postgresql": 2}
 # Of a single key the next one is found in one look.
 HAND_ON_HOT = {"postgresql": 2, "mariadb": 5, "mysql": 7, "sqlite": 7}
-# To look whether the heir goes before anybody, and to load its jobs.
-INHERIT = {"postgresql": 0, "mariadb": 2, "mysql": 2, "sqlite": 2}
+# To load the heir's jobs.
+INHERIT = {"postgresql": 0, "mariadb": 1, "mysql": 1, "sqlite": 1}
 
 
 class Sent:
