@@ -16,9 +16,11 @@ from dj_queue.exceptions import (
 )
 from dj_queue.models import RecurringTask
 from dj_queue.operations.recurring import synchronise
+from dj_queue.tasks import Concurrency
 from dj_queue.testing.spy import statements_only_on
 from tests.jobs import EVERY, NOW
 from tests.recurring import changing, fire, runs, tasks
+from tests.shop.retries import stumble
 from tests.shop.tasks import add, sweep
 
 pytestmark = pytest.mark.django_db(**EVERY)
@@ -168,6 +170,27 @@ def test_a_key_that_is_not_there_is_named(db, act):
 def test_what_cannot_be_kept_is_refused_at_once(db, given, error, message):
     with statements_only_on(), pytest.raises(error, match=message):
         scheduled(db, **given)
+
+
+USED = {
+    "max_attempts": {"max_attempts": 5},
+    "concurrency": {"concurrency": Concurrency(key="{message}")},
+    "run_after": {"run_after": NOW},
+}
+
+
+@pytest.mark.parametrize(("name", "changes"), USED.items(), ids=USED)
+def test_what_using_changed_and_no_row_keeps_is_refused(db, name, changes):
+    with statements_only_on(), pytest.raises(InvalidTask, match=rf"task\.{name}: expected .+ got "):
+        scheduled(db, task=stumble.using(backend=db.backend, **changes))
+
+
+def test_what_using_changed_and_the_row_keeps_is_kept(db):
+    task = stumble.using(queue_name="mail", priority=7, max_attempts=3)
+
+    row = scheduled(db, task=task)
+
+    assert (row.queue_name, row.priority) == ("mail", 7)
 
 
 def test_a_queue_that_the_backend_does_not_allow_is_refused(db, settings):
