@@ -86,6 +86,8 @@ class Loop(Pool):
         while self._slots.acquire() and (row := self._waiting.get()) is not None:
             if self._begins(row):
                 self._launch(row)
+            elif self._is_closed:
+                self._slots.release()  # As in the pool: `close` returns it.
             else:
                 self._leave(row)
         self._call_soon(self._has_begun_all.set)

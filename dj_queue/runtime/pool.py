@@ -135,6 +135,8 @@ class Pool:
             if self._begins(row):
                 self._run(row)
                 self._running.discard(id(row))
+            elif self._is_closed:
+                continue  # `close` finds it among those held, and not among the running ones.
             del self._held[id(row)]
             self._ended()
         connections.close_all()
@@ -142,9 +144,7 @@ class Pool:
     def _begins(self, row: ClaimedExecution) -> bool:
         if not self._may_start(row):
             return False
-        # Either `close` finds it among the running ones, or this finds the pool closed.
-        self._running.add(id(row))
-        if self._is_closed:
-            self._running.discard(id(row))
-            return False
-        return True
+        with self._lock:
+            if not self._is_closed:
+                self._running.add(id(row))
+            return not self._is_closed

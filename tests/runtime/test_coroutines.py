@@ -1,6 +1,7 @@
 """The loop: what runs at once, in which order and context, and what becomes of it at the end."""
 
 import asyncio
+import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextvars import ContextVar
@@ -254,6 +255,24 @@ def test_close_tells_what_runs_from_what_waits_and_lets_the_first_clean_up(stage
     assert set(stage.cleaned_up) == set(jobs[:2])
     assert (stage.begun, stage.results) == (jobs[:2], {})
     assert loop.put(rows(1)) is False
+
+
+def test_a_job_that_starts_while_the_loop_is_closed_ran_or_is_returned(stage):
+    interval = sys.getswitchinterval()
+    stage.gate.set()
+    sys.setswitchinterval(1e-6)  # Threads take turns at nearly every step.
+    try:
+        for _ in range(100):
+            loop, jobs = stage.loop(2), rows(6)
+            loop.put(jobs)
+            running, unstarted = loop.close()
+
+            ended = [row for row in jobs if row in stage.results]
+            assert {*ended, *running, *unstarted} == set(jobs)
+            assert len(ended) + len(running) + len(unstarted) == 6
+            assert not {*unstarted} & {*stage.begun}
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_a_job_that_is_just_beginning_at_close_counts_as_running_and_takes_no_step(stage):

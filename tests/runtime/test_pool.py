@@ -1,5 +1,6 @@
 """The pool: order, what is given back, and the end of its threads."""
 
+import sys
 from collections.abc import Callable, Iterator
 from threading import Barrier, Event, Semaphore, Thread
 
@@ -173,6 +174,25 @@ def test_close_tells_what_runs_from_what_waits_and_starts_nothing_more(recorder)
 
     assert (running, unstarted) == (jobs[:2], jobs[2:])
     assert set(recorder.started) == set(jobs[:2])
+
+
+def test_a_job_that_starts_while_the_pool_is_closed_ran_or_is_returned():
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # Threads take turns at nearly every step.
+    try:
+        for _ in range(500):
+            started: list[ClaimedExecution] = []
+            pool, jobs = started_pool(2, started.append, lambda: None), rows(6)
+            pool.put(jobs)
+            running, unstarted = pool.close()
+            for thread in pool._threads:
+                thread.join(SECONDS)
+
+            assert {*started, *unstarted} == set(jobs)
+            assert len(started) + len(unstarted) == 6
+            assert set(running) <= set(started)
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_close_of_an_idle_pool_returns_when_its_threads_have_ended(recorder):
