@@ -89,7 +89,8 @@ class Loop(Pool):
             elif self._is_closed:
                 self._slots.release()  # As in the pool: `close` returns it.
             else:
-                self._leave(row)
+                self._let_go(row)
+                self._leave()
         self._call_soon(self._has_begun_all.set)
         connections.close_all()
 
@@ -128,11 +129,10 @@ class Loop(Pool):
         with self._lock:
             if not self._is_closed:
                 self._end(row, ending)
-            self._running.discard(id(row))
-        self._leave(row)
+            self._let_go(row)
+        self._leave()
 
-    def _leave(self, row: ClaimedExecution) -> None:
-        del self._held[id(row)]
+    def _leave(self) -> None:
         self._slots.release()
         self._ended()
 

@@ -108,10 +108,11 @@ class Finisher(threading.Thread):
                 except Empty:
                     break
             more = None not in batch
+            # Outcomes first: what has ended can then be given back by nobody.
+            self._record([each for each in batch if isinstance(each, Outcome)])
             for each in batch:
                 if isinstance(each, Return):
                     self._give_back(each)
-            self._record([each for each in batch if isinstance(each, Outcome)])
         self.db.connection.close()
 
     def _give_back(self, returned: Return) -> None:

@@ -108,7 +108,7 @@ class Pool:
         with self._lock:
             self._is_closed = True
             self._take_waiting()
-            # In this order: one that ends in between did run, and must not be taken for unstarted.
+            # In this order, as they are let go: what is held, and did not run before, never did.
             running, held = self._running.copy(), self._held.copy()
             self._tell_to_end()
         for thread in self._threads:
@@ -134,12 +134,16 @@ class Pool:
         while (row := self._waiting.get()) is not None:
             if self._begins(row):
                 self._run(row)
-                self._running.discard(id(row))
             elif self._is_closed:
                 continue  # `close` finds it among those held, and not among the running ones.
-            del self._held[id(row)]
+            self._let_go(row)
             self._ended()
         connections.close_all()
+
+    def _let_go(self, row: ClaimedExecution) -> None:
+        # In this order: one that ran is never held and not running, as if it had not started.
+        del self._held[id(row)]
+        self._running.discard(id(row))
 
     def _begins(self, row: ClaimedExecution) -> bool:
         if not self._may_start(row):

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextvars import ContextVar
 from threading import Event
@@ -257,14 +258,58 @@ def test_close_tells_what_runs_from_what_waits_and_lets_the_first_clean_up(stage
     assert loop.put(rows(1)) is False
 
 
-def test_a_job_that_starts_while_the_loop_is_closed_ran_or_is_returned(stage):
+class Held(dict[int, ClaimedExecution]):
+    """A dict that lets nothing go for a while: long enough for a `close` that has not to wait."""
+
+    def __init__(self) -> None:
+        self.is_leaving = Event()
+
+    def __delitem__(self, key: int) -> None:
+        self.is_leaving.set()
+        time.sleep(0.2)
+        super().__delitem__(key)
+
+
+def test_a_job_that_ends_while_the_loop_is_closed_did_run(stage):
+    loop, [row] = stage.loop(2), rows(1)
+    loop._held = held = Held()
+    stage.gate.set()
+    loop.put([row])
+    assert held.is_leaving.wait(SECONDS)
+
+    assert loop.close() == ([], [])
+    assert stage.results == {row: row}
+
+
+def test_a_job_that_starts_while_the_loop_is_closed_did_not_run(stage, monkeypatch):
+    is_closing = Event()
+    stage.may_start = lambda row: is_closing.wait(SECONDS)
+    loop, [row] = stage.loop(2), rows(1)
+    take_waiting = loop._take_waiting
+
+    def take_waiting_and_give_way() -> list[ClaimedExecution]:
+        is_closing.set()
+        time.sleep(0.2)  # What could let the job go has to wait for the loop by now.
+        return take_waiting()
+
+    monkeypatch.setattr(loop, "_take_waiting", take_waiting_and_give_way)
+    loop.put([row])
+    until(lambda: loop.waiting_count == 0)
+
+    assert loop.close() == ([], [row])
+    assert stage.begun == []
+
+
+def test_whatever_threads_do_at_close_a_coroutine_ran_or_is_returned_and_not_both(stage):
     interval = sys.getswitchinterval()
     stage.gate.set()
     sys.setswitchinterval(1e-6)  # Threads take turns at nearly every step.
     try:
-        for _ in range(100):
+        for spin in range(100):
             loop, jobs = stage.loop(2), rows(6)
             loop.put(jobs)
+            for _ in range(spin * 100):
+                pass
             running, unstarted = loop.close()
 
             ended = [row for row in jobs if row in stage.results]

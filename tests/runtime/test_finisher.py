@@ -8,12 +8,15 @@ import pytest
 from django.db import DatabaseError, InterfaceError, OperationalError, connections
 
 from dj_queue.compat import TaskResultStatus, task_finished
+from dj_queue.conf import WorkerOptions
 from dj_queue.models import Attempt, FailedExecution
 from dj_queue.operations.claim import claim, release
 from dj_queue.operations.execute import execute
 from dj_queue.operations.finish import finish
 from dj_queue.runtime import finisher as module
 from dj_queue.runtime.finisher import BATCH_SIZE, Finisher
+from dj_queue.runtime.ledger import Ledger
+from dj_queue.runtime.units import Unit
 from tests.jobs import EVERY, ME, NOW, counts, states, store
 
 pytestmark = pytest.mark.django_db(transaction=True, **EVERY)
@@ -55,6 +58,19 @@ def test_what_has_piled_up_is_recorded_in_one_transaction(db, batches):
 
     assert batches == [40]
     assert counts(db) == {"finished": 40}
+
+
+def test_a_job_that_ended_is_not_given_back(db):
+    [outcome] = outcomes_of(db, 1)
+    finisher = Finisher(db)
+    finisher.hand_back([outcome.claimed], Ledger(Unit("worker", db, "worker", WorkerOptions())))
+
+    finisher.hand_in(outcome)
+    finisher.start()
+    finisher.stop(time.monotonic() + 20)
+    finisher.join(30)
+
+    assert counts(db) == {"finished": 1}
 
 
 def test_a_batch_has_a_size_at_most(db, batches):

@@ -12,6 +12,7 @@ from dj_queue.models.ids import new_id
 from dj_queue.routers import queue_database
 from dj_queue.runtime.pool import Pool, Run
 from tests.jobs import EVERY
+from tests.waiting import until
 
 SECONDS = 20
 """How long another thread may take before the test gives up."""
@@ -176,14 +177,77 @@ def test_close_tells_what_runs_from_what_waits_and_starts_nothing_more(recorder)
     assert set(recorder.started) == set(jobs[:2])
 
 
-def test_a_job_that_starts_while_the_pool_is_closed_ran_or_is_returned():
+class Held(set[int]):
+    """A set that lets nothing go before `close` has looked at it."""
+
+    def __init__(self) -> None:
+        self.is_leaving, self.is_looked_at = Event(), Event()
+
+    def discard(self, key: int) -> None:
+        super().discard(key)
+        self.is_leaving.set()
+        assert self.is_looked_at.wait(SECONDS)
+
+
+def test_a_job_that_ends_while_the_pool_is_closed_did_run(monkeypatch):
+    started: list[ClaimedExecution] = []
+    pool, [job] = (
+        Pool("test", 1, may_start=lambda row: True, run=started.append, ended=int),
+        rows(1),
+    )
+    pool._running = running = Held()
+    pool.start()
+    pool.put([job])
+    assert running.is_leaving.wait(SECONDS)
+    tell_to_end = pool._tell_to_end
+
+    def tell_to_end_after_the_look() -> None:
+        running.is_looked_at.set()
+        tell_to_end()
+
+    monkeypatch.setattr(pool, "_tell_to_end", tell_to_end_after_the_look)
+
+    assert pool.close() == ([], [])
+    assert started == [job]
+
+
+def test_a_job_that_starts_while_the_pool_is_closed_did_not_run(monkeypatch):
+    is_closing, has_refused = Event(), Event()
+    started: list[ClaimedExecution] = []
+    pool = Pool(
+        "test",
+        1,
+        may_start=lambda row: is_closing.wait(SECONDS),
+        run=started.append,
+        ended=has_refused.set,
+    )
+    take_waiting = pool._take_waiting
+
+    def take_waiting_and_give_way() -> list[ClaimedExecution]:
+        is_closing.set()
+        has_refused.wait(0.2)  # What could let the job go has to wait for the pool by now.
+        return take_waiting()
+
+    monkeypatch.setattr(pool, "_take_waiting", take_waiting_and_give_way)
+    [job] = rows(1)
+    pool.start()
+    pool.put([job])
+    until(lambda: pool.waiting_count == 0)
+
+    assert pool.close() == ([], [job])
+    assert started == []
+
+
+def test_whatever_threads_do_at_close_a_job_ran_or_is_returned_and_not_both():
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)  # Threads take turns at nearly every step.
     try:
-        for _ in range(500):
+        for spin in range(1_000):
             started: list[ClaimedExecution] = []
             pool, jobs = started_pool(2, started.append, lambda: None), rows(6)
             pool.put(jobs)
+            for _ in range(spin % 100):
+                pass
             running, unstarted = pool.close()
             for thread in pool._threads:
                 thread.join(SECONDS)
