@@ -1,9 +1,8 @@
 """Tasks that may not run beside each other."""
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Lock
+from threading import Event, Lock
 
 from dj_queue.compat import TaskContext
 from dj_queue.tasks import Concurrency, task
@@ -19,6 +18,7 @@ class Record:
     def clear(self) -> None:
         self.begun: list[int] = []
         self.running = self.most = 0
+        self.are_five = Event()
 
     @contextmanager
     def entry(self, number: int) -> Iterator[None]:
@@ -26,6 +26,8 @@ class Record:
             self.begun.append(number)
             self.running += 1
             self.most = max(self.most, self.running)
+            if self.running == 5:
+                self.are_five.set()
         yield
         with self._lock:
             self.running -= 1
@@ -44,9 +46,9 @@ def charge(account_id: int, number: int = 0) -> int:
 
 @task(concurrency=Concurrency(key="five", limit=5))
 def crowd(number: int) -> None:
-    """Record that it runs for a moment, five at a time."""
+    """Record that it runs, five at a time; the first five wait for each other."""
     with RECORD.entry(number):
-        time.sleep(0.002)
+        assert RECORD.are_five.wait(20)
 
 
 @task(concurrency=Concurrency(key="account:{account_id}", on_conflict="discard"))
