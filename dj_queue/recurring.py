@@ -7,14 +7,12 @@ from typing import Any
 
 from django.utils import timezone as clock
 
-from dj_queue.compat import InvalidTask, Task, TaskResult
+from dj_queue.compat import Task, TaskResult
 from dj_queue.conf import RecurringOptions
 from dj_queue.models import RecurringTask
 from dj_queue.operations import fire, recurring
 from dj_queue.routers import queue_database
-from dj_queue.task_paths import task_at
-
-NOT_KEPT = ("max_attempts", "concurrency", "run_after")
+from dj_queue.task_paths import require_declared, task_at
 
 __all__ = ["disable", "enable", "run_now", "schedule", "unschedule"]
 
@@ -44,10 +42,8 @@ def schedule(  # noqa: PLR0913 - each is a column of its own, and all are given 
     (arguments), UnknownBackend, NotMigrated, and RecurringRefused for a key of the settings or
     where dynamic tasks are not enabled.
     """
-    if isinstance(task, str):
-        task = task_at(task)
-    else:
-        _require_declared(task)
+    task = task_at(task) if isinstance(task, str) else task
+    require_declared(task)
     db = queue_database(task.backend if backend is None else backend)
     options = RecurringOptions(
         task_path=task.module_path,
@@ -95,15 +91,3 @@ def run_now(key: str, backend: str = "default") -> TaskResult:
     """
     db = queue_database(backend)
     return fire.run_now(db, recurring.found(db, key), now=clock.now())
-
-
-def _require_declared(task: Task) -> None:
-    """Raise where a task differs from the one at its path in what its row cannot say."""
-    declared = task_at(task.module_path)
-    for name in NOT_KEPT:
-        expected, got = getattr(declared, name, None), getattr(task, name, None)
-        if got != expected:
-            raise InvalidTask(
-                f"task.{name}: expected {expected!r}, as {task.module_path} is declared, got "
-                f"{got!r} from using(): a recurring task keeps its backend, queue and priority only"
-            )

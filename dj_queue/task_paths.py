@@ -6,10 +6,12 @@ from typing import Any
 
 from django.utils.module_loading import import_string
 
-from dj_queue.compat import Task
+from dj_queue.compat import InvalidTask, Task
 from dj_queue.conf import RecurringOptions
 from dj_queue.exceptions import InvalidTaskPath
 from dj_queue.keys import key_of
+
+NOT_KEPT = ("max_attempts", "concurrency", "run_after")
 
 
 def task_at(path: str) -> Task:
@@ -33,16 +35,33 @@ def task_at(path: str) -> Task:
 def recurring_task(backend: str, options: RecurringOptions) -> Task:
     """Return the Task of a recurring one, with the backend, queue and priority its jobs will have.
 
-    Raises InvalidTaskPath, or InvalidTask where the backend does not take such jobs or the
-    arguments make no concurrency key.
+    Raises InvalidTaskPath, or InvalidTask where the backend does not take such jobs, the arguments
+    make no concurrency key, or the path's task is changed by `using()` in what no row keeps.
     """
     own = {"queue_name": options.queue_name, "priority": options.priority}
     given: dict[str, Any] = {name: value for name, value in own.items() if value is not None}
-    task = task_at(options.task_path).using(backend=backend, **given)
+    declared = task_at(options.task_path)
+    require_declared(declared)
+    task = declared.using(backend=backend, **given)
     rule = getattr(task, "concurrency", None)
     if rule is not None:
         key_of(task, rule, options.args, options.kwargs)
     return task
+
+
+def require_declared(task: Task) -> None:
+    """Raise InvalidTask where a task differs from the declared one in what no recurring row keeps.
+
+    Its path leads to the function's own task, whatever `using()` has changed.
+    """
+    declared = task_at(task.module_path)
+    for name in NOT_KEPT:
+        expected, got = getattr(declared, name, None), getattr(task, name, None)
+        if got != expected:
+            raise InvalidTask(
+                f"task.{name}: expected {expected!r}, as {task.module_path} is declared, got "
+                f"{got!r} from using(): a recurring task keeps its backend, queue and priority only"
+            )
 
 
 def text_of(error: BaseException) -> str:

@@ -185,6 +185,11 @@ def test_what_using_changed_and_no_row_keeps_is_refused(db, name, changes):
         scheduled(db, task=stumble.using(backend=db.backend, **changes))
 
 
+def test_a_path_to_what_using_changed_is_refused_as_well(db):
+    with statements_only_on(), pytest.raises(InvalidTask, match=r"task\.max_attempts: .+ got 9"):
+        scheduled(db, task="tests.shop.retries.often")
+
+
 def test_what_using_changed_and_the_row_keeps_is_kept(db):
     task = stumble.using(queue_name="mail", priority=7, max_attempts=3)
 

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from dj_queue.compat import InvalidTask
 from dj_queue.exceptions import InvalidSchedule, InvalidTaskPath
 from dj_queue.models import Job, RecurringRun, RecurringTask
 from dj_queue.operations.recurring import is_needed, strangers, synchronise
@@ -155,6 +156,7 @@ def test_a_disabled_row_stays_disabled(db, change):
         ({"schedule": "0 3 * *"}, InvalidSchedule),
         ({"timezone": "Europe/Nowhere"}, InvalidSchedule),
         ({"task_path": "tests.shop.gone.task"}, InvalidTaskPath),
+        ({"task_path": "tests.shop.retries.often"}, InvalidTask),
     ],
 )
 def test_a_task_that_cannot_be_kept_leaves_its_row_and_the_others_alone(db, change, bad, error):

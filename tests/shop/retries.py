@@ -26,6 +26,9 @@ def stumble(message: str) -> None:
     raise ValueError(message)
 
 
+often = stumble.using(max_attempts=9)
+
+
 @task(max_attempts=3, backoff=0)
 def stumble_at_once() -> None:
     """Raise, three times at the most, without a pause."""
