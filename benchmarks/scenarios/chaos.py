@@ -71,7 +71,8 @@ def _kill_until_done(run: Run, contest: Contest, count: int) -> int:
         while done < count and time.monotonic() - changed < STALL_SECONDS:
             contest.check_workers()
             if time.monotonic() >= kill_at and done > done_at_kill:
-                killed, done_at_kill = killed + contest.call("kill_a_worker"), done
+                killed += contest.call("kill_a_worker")
+                done_at_kill = contest.call("ended")
                 kill_at = time.monotonic() + random.uniform(0, pause)
             now_done = contest.call("ended")
             if now_done != done:

@@ -29,7 +29,7 @@ class Statement:
 
     @classmethod
     def of(cls, sql: str, params: list[Any]) -> Statement:
-        """Return a statement that is short beside what may be sent at once."""
+        """Return a statement that is not cut: the caller knows it to be short."""
         return cls(sql, params, len(sql) + sum(map(_size, params)))
 
 

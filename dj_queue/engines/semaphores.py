@@ -14,6 +14,9 @@ from dj_queue.engines.sql import columns, marks, prepared, rows_of, table
 from dj_queue.models import BlockedExecution, Pause, ReadyExecution, Semaphore, Slot
 from dj_queue.routers import QueueDatabase
 
+IN_ORDER = ("-priority", "job_id")
+"""The order in which the blocked jobs of a key get its slots."""
+BY_KEY = "concurrency_key = %s ORDER BY priority DESC, job_id LIMIT %s"
 IS_PRECEDED = f"""EXISTS (SELECT 1 FROM {table(ReadyExecution)} WHERE backend = %s)
     OR EXISTS (SELECT 1 FROM {table(Pause)} p WHERE p.queue_name = b.queue_name)"""
 
@@ -66,22 +69,21 @@ class SemaphoreLocks:
     ) -> list[BlockedExecution]:
         """Return the first blocked jobs: as many as are wanted of a single key, or one of each.
 
-        Those of a key in the order in which they get its slots. Those `for_heir` tell in
-        `is_preceded` whether others go before them: the backend has ready jobs, or their queue is
-        paused.
+        Those of a key in the order in which they get its slots. Each tells in `is_preceded` whether
+        others go before it, and no heir may hold it: the backend has ready jobs, or its queue is
+        paused. Where it is not `for_heir`, that is taken for granted.
         """
         if len(wanted) == 1:
-            which = "concurrency_key = %s ORDER BY priority DESC, job_id LIMIT %s"
-            [each] = wanted.items()
-            return _blocked(db, which, each, for_heir=for_heir)
+            [key_and_count] = wanted.items()
+            return _blocked(db, BY_KEY, key_and_count, for_heir=for_heir)
         own = db.objects(BlockedExecution).filter(concurrency_key=OuterRef("pk"))
-        first = Subquery(own.order_by("-priority", "job_id").values("pk")[:1])
+        first = Subquery(own.order_by(*IN_ORDER).values("pk")[:1])
         keys = db.objects(Semaphore).filter(pk__in=list(wanted)).annotate(first=first)
         ids = [each for each in keys.values_list("first", flat=True) if each is not None]
         if not ids:
             return []
-        held_by = prepared(db, BlockedExecution, "job", ids)
-        return _blocked(db, f"job_id IN ({marks(len(ids))})", held_by, for_heir=for_heir)
+        params = prepared(db, BlockedExecution, "job", ids)
+        return _blocked(db, f"job_id IN ({marks(len(ids))})", params, for_heir=for_heir)
 
     def delete_slots(self, db: QueueDatabase, ids: Sequence[UUID]) -> int:
         """Delete the slots of these jobs, at least one; return how many there were."""

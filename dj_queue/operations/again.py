@@ -51,7 +51,8 @@ def _copy(job: Job, request: UUID, now: datetime) -> Job:
 def copy_id(job_id: UUID, request: UUID) -> UUID:
     """Return the id of a job's copy, the same for the same wish.
 
-    Its time, and so its place in line, is the wish's; it is greater than every id made before it.
+    Its time, and so its place in line, is the wish's, but it is greater than the wish's own id: the
+    jobs that a bulk takes are those with smaller ones.
     """
     digest = hashlib.sha256(request.bytes + job_id.bytes).digest()
     low = int.from_bytes(digest) & (1 << RANDOM_BITS) - 1

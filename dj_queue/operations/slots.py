@@ -12,6 +12,7 @@ from django.db.models import Count, Exists, OuterRef
 
 from dj_queue.engines import engine_for
 from dj_queue.engines.claims import HandedOn, Heir, held
+from dj_queue.engines.semaphores import IN_ORDER
 from dj_queue.models import (
     BlockedExecution,
     ClaimedExecution,
@@ -22,9 +23,6 @@ from dj_queue.models import (
 )
 from dj_queue.operations.transitions import in_transaction, move
 from dj_queue.routers import QueueDatabase
-
-IN_ORDER = ("-priority", "job_id")
-"""The order in which the blocked jobs of a key get its slots."""
 
 
 def settle(

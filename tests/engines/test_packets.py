@@ -1,5 +1,6 @@
 """Packets: what MySQL and MariaDB are sent at once is never too long, and never half done."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -138,12 +139,17 @@ def test_inside_a_transaction_an_insert_fails_where_it_stands(db, monkeypatch, m
     assert counts(db) == {"ready": 2}
 
 
-def test_without_multi_statements_each_statement_is_sent_alone(db, monkeypatch, sent):
+@pytest.fixture
+def single_statements(db: QueueDatabase, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Connect without multi_statements, and with them again for the tests that follow."""
     monkeypatch.setitem(db.connection.settings_dict["OPTIONS"], "multi_statements", False)
     db.connection.close()
+    yield
+    db.connection.close()
 
+
+def test_without_multi_statements_each_statement_is_sent_alone(db, single_statements, sent):
     store(db, count=3)
 
     assert [text.count(b"INSERT") for text in sent if b"INSERT" in text] == [1, 1]
     assert counts(db) == {"ready": 3}
-    db.connection.close()

@@ -38,9 +38,9 @@ def run(db, limit=1, room=9, at=NOW):
     return end(db, claimed, room=room, at=at)
 
 
-def end(db, claimed, room=9, at=NOW):
+def end(db, claimed, room=9, at=NOW, queues=("mail",)):
     outcomes = [execute(db, row, clock=lambda: at) for row in claimed]
-    heir = Heir(Holder(ME, TOKEN, at), frozenset({"mail"}), room)
+    heir = Heir(Holder(ME, TOKEN, at), frozenset(queues), room)
     recorded, handed = finish_and_inherit(db, outcomes, heir)
     assert len(recorded) == len(outcomes)
     return list(handed.inherited)
@@ -138,6 +138,22 @@ def test_nobody_inherits_from_a_queue_that_is_paused(db):
     assert end(db, claimed) == []
 
     assert in_state(db, first, second) == ["finished", "ready"]
+
+
+def test_a_paused_queue_is_not_in_the_way_of_another(db):
+    jobs = arrive(
+        db,
+        *(keyed(db, key="k1", queue_name="reports") for _ in range(2)),
+        *(keyed(db, key="k2") for _ in range(2)),
+    )
+    claimed = claim(db, ["*"], limit=2, process_id=ME, now=NOW)
+    pause(db, ["reports"], now=NOW)
+
+    [row] = end(db, claimed, queues={"mail", "reports"})
+
+    assert row.job_id == jobs[3].id
+    assert in_state(db, *jobs) == ["finished", "ready", "finished", "claimed"]
+    assert audit(db) == 2
 
 
 def test_a_job_in_another_queue_is_not_inherited(db):
