@@ -9,7 +9,7 @@ from uuid import UUID
 
 from dj_queue.engines.base import Server
 from dj_queue.engines.mysql import BY_PRIMARY_KEY, OWN, MySQLEngine
-from dj_queue.engines.sql import columns, marks, prepared, table
+from dj_queue.engines.sql import columns, fetched, marks, prepared, table
 from dj_queue.models import ClaimedExecution, Pause, ReadyExecution, Semaphore, State
 from dj_queue.parsers import NAME_LENGTH
 from dj_queue.routers import QueueDatabase
@@ -71,13 +71,13 @@ class MariaDBEngine(MySQLEngine):
         sql = (
             f"DELETE FROM {table(state)} WHERE {where} {BY_PRIMARY_KEY} RETURNING {columns(state)}"
         )
-        return list(db.objects(state).raw(sql, [*params, len(ids)]))
+        return fetched(db, state, sql, [*params, len(ids)])
 
     def lock_semaphores(
         self, db: QueueDatabase, keys: Sequence[str], now: datetime
     ) -> dict[str, Semaphore]:
         sql, params = self._locking(db, keys, now)
-        rows = db.objects(Semaphore).raw(f"{sql} RETURNING {columns(Semaphore)}", params)
+        rows = fetched(db, Semaphore, f"{sql} RETURNING {columns(Semaphore)}", params)
         return {row.key: row for row in rows}
 
     def _ready_queues(self, db: QueueDatabase) -> dict[str, bool]:

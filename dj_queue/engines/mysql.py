@@ -21,7 +21,7 @@ from dj_queue.engines.packets import (
     send_as_transaction,
 )
 from dj_queue.engines.selectors import Turn, distinct_selectors, turns_of
-from dj_queue.engines.sql import columns, marks, prepared, table
+from dj_queue.engines.sql import columns, fetched, marks, prepared, table
 from dj_queue.models import (
     Execution,
     FinishedExecution,
@@ -246,11 +246,11 @@ class MySQLEngine(ClaimEngine):
             f"WHERE job_id IN ({marks(len(ids))}) AND {OWN} {BY_PRIMARY_KEY} FOR UPDATE {skip}"
         )
         params = [*prepared(db, state, "job", ids), db.backend, len(ids)]
-        return list(db.objects(state).raw(sql, params))
+        return fetched(db, state, sql, params)
 
     def _payloads(self, db: QueueDatabase, ids: Sequence[UUID]) -> Iterable[Job]:
         sql = f"SELECT {columns(Job)} FROM {table(Job)} WHERE id IN ({marks(len(ids))})"
-        return db.objects(Job).raw(sql, prepared(db, Job, "id", ids))
+        return fetched(db, Job, sql, prepared(db, Job, "id", ids))
 
     def _delete(self, db: QueueDatabase, state: type[Execution], ids: Sequence[UUID]) -> None:
         if not ids:

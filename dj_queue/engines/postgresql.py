@@ -25,7 +25,7 @@ from dj_queue.engines.notifications import (
     payload_for,
 )
 from dj_queue.engines.selectors import distinct_selectors, in_turn
-from dj_queue.engines.sql import columns, prepared_columns, rows_of, table
+from dj_queue.engines.sql import columns, fetched, prepared_columns, rows_of, table
 from dj_queue.engines.store_statement import store_many, store_one
 from dj_queue.models import (
     ClaimedExecution,
@@ -158,7 +158,7 @@ class PostgreSQLEngine(ClaimEngine):
         # Not t.backend alone: without statistics every row of it is read by an index that begins
         # with the backend.
         sql += f" AND t.backend || '' = %s RETURNING {columns(state, 't.')}"
-        return list(db.objects(state).raw(sql, [*params, db.backend]))
+        return fetched(db, state, sql, [*params, db.backend])
 
     def lock_semaphores(
         self, db: QueueDatabase, keys: Sequence[str], now: datetime

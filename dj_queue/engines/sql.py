@@ -53,6 +53,16 @@ def prepared_columns(
     ]
 
 
+def fetched(db: QueueDatabase, model: type[Row], sql: str, params: Sequence[Any]) -> list[Row]:
+    """Run a statement that gives the `columns` of a model; return the rows.
+
+    Not the manager's raw(): finding out what the columns are costs it as much as a round trip.
+    """
+    with db.cursor() as cursor:
+        cursor.execute(sql, params)
+        return list(rows_of(db, model, cursor.fetchall()))
+
+
 def rows_of(db: QueueDatabase, model: type[Row], values: Iterable[Sequence[Any]]) -> Iterator[Row]:
     """Make rows of what the driver of `db` gave, in the order of `columns`."""
     fields = model._meta.concrete_fields

@@ -16,7 +16,7 @@ from dj_queue.engines.claims import Claim, Holder, claims_of
 from dj_queue.engines.line import file_of, in_line
 from dj_queue.engines.minutes import ON_CONFLICT, Ended, added_up, minutes_of
 from dj_queue.engines.selectors import Turn, in_turn, turns_of
-from dj_queue.engines.sql import columns, marks, prepared, prepared_columns, rows_of, table
+from dj_queue.engines.sql import columns, fetched, marks, prepared, prepared_columns, rows_of, table
 from dj_queue.models import (
     ClaimedExecution,
     FinishedExecution,
@@ -181,7 +181,7 @@ class SQLiteEngine(ClaimEngine):
         # +backend: no index that begins with it, or without statistics every row of it is read.
         sql = f"DELETE FROM {table(state)} WHERE {where} AND +backend = %s"
         params = [json.dumps(held), db.backend]
-        return list(db.objects(state).raw(f"{sql} RETURNING {columns(state)}", params))
+        return fetched(db, state, f"{sql} RETURNING {columns(state)}", params)
 
     def insert(self, db: QueueDatabase, rows: Iterable[models.Model]) -> None:
         with db.cursor() as cursor:
