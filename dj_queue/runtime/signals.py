@@ -18,12 +18,14 @@ STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 class StopSignals:
     """Counts what came; handles it only in the main thread.
 
-    QUIT counts for two. A child leaves INT to its supervisor: Ctrl-C goes to the whole group.
+    QUIT counts for two. A child leaves INT to its supervisor: Ctrl-C goes to the whole group. So
+    may TERM, and comes once more from the supervisor: to a child it is one, however often it comes.
     """
 
     def __init__(self, *, is_child: bool = False, handled: bool = True) -> None:
         """Handle the signals, unless whoever makes this counts by itself."""
         self.count = 0
+        self._is_child = is_child
         if not handled:
             return
         signal.signal(signal.SIGTERM, self._on_stop)
@@ -36,7 +38,7 @@ class StopSignals:
         return self.count >= 2
 
     def _on_stop(self, signum: int, frame: FrameType | None) -> None:
-        self.count += 1
+        self.count = max(self.count, 1) if self._is_child else self.count + 1
 
     def _on_quit(self, signum: int, frame: FrameType | None) -> None:
         self.count = 2

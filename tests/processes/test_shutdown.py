@@ -74,6 +74,21 @@ def test_ctrl_c_in_a_terminal_is_one_signal(start, records, db):
     check_stopped(db)
 
 
+def test_term_to_the_whole_group_is_one_signal(start, records, db):
+    # As systemd sends it: to the supervisor, which sends it to its children, and to these.
+    command = start(*ALL)
+    held(records)
+
+    command.signal_all(signal.SIGTERM)
+    until(lambda: process_of(db, "dispatcher") is None)
+    assert counts(db) == {"claimed": 1}
+    records.open("end")
+
+    assert command.wait()[0] == 0
+    assert counts(db) == {"finished": 1}
+    check_stopped(db)
+
+
 def test_ctrl_c_twice_stops_at_once(start, records, db):
     command = start(*ALL)
     held(records)
