@@ -46,6 +46,11 @@ def is_coroutine(job: Job) -> bool:
         return False
 
 
+def is_loaded(job: Job) -> bool:
+    """Tell whether the module of the job's task need not be imported any more."""
+    return job.task_path.rpartition(".")[0] in sys.modules
+
+
 def described_task(job: Job, *, may_import: bool = True) -> Task:
     """Return the job's Task; where its path is no good any more, one with the same path.
 
@@ -53,7 +58,7 @@ def described_task(job: Job, *, may_import: bool = True) -> Task:
     given for a module that is not loaded, where it must not be imported.
     """
     try:
-        if not may_import and job.task_path.rpartition(".")[0] not in sys.modules:
+        if not may_import and not is_loaded(job):
             raise InvalidTaskPath(f"expected {job.task_path!r} to be loaded, got nothing")
         return stored_task(job)
     except InvalidTaskPath as error:

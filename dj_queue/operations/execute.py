@@ -33,6 +33,7 @@ from dj_queue.results import (
     attempts_of,
     described_task,
     errors_of,
+    is_loaded,
     running_result,
 )
 from dj_queue.routers import QueueDatabase
@@ -131,15 +132,21 @@ def begin(
     return _rest(run, last)
 
 
-def abandoned(claimed: ClaimedExecution, error: BaseException, *, now: datetime) -> Outcome:
+def abandoned(
+    claimed: ClaimedExecution, error: BaseException, *, now: datetime, may_import: bool = True
+) -> Outcome:
     """Return the outcome of a job that its process gives up while it runs.
 
     The task is only imported where it has a say in what follows: a module that ends the process
-    when it is imported would also end that of whoever recovers its jobs.
+    when it is imported would also end that of whoever recovers its jobs. Where it has, and it is
+    not loaded and not `may_import`, the attempt was the last.
     """
     has_attempts = claimed.attempt < claimed.job.max_attempts
-    result = _running(claimed, claimed.claimed_at, may_import=has_attempts)
-    return failed(claimed, result, error, started_at=claimed.claimed_at, ended_at=now)
+    can_say = has_attempts and (may_import or is_loaded(claimed.job))
+    result = _running(claimed, claimed.claimed_at, may_import=can_say)
+    return failed(
+        claimed, result, error, started_at=claimed.claimed_at, ended_at=now, is_last=not can_say
+    )
 
 
 def failed(
@@ -149,10 +156,12 @@ def failed(
     *,
     started_at: datetime,
     ended_at: datetime,
+    is_last: bool = False,
 ) -> Outcome:
-    """Return the outcome of an attempt that raised; the task's rules say whether it is the last."""
-    failure = Failure.of(error)
-    retry_at = next_attempt_at(result.task, claimed.job, claimed.attempt, error, now=ended_at)
+    """Return the outcome of an attempt that raised; the task's rules say whether it `is_last`."""
+    failure, retry_at = Failure.of(error), None
+    if not is_last:
+        retry_at = next_attempt_at(result.task, claimed.job, claimed.attempt, error, now=ended_at)
     result.errors.append(
         TaskError(exception_class_path=failure.exception_path, traceback=failure.traceback)
     )
@@ -205,8 +214,8 @@ class _Run:
         return Outcome(self.claimed, self.started_at, ended_at, self.result, return_value=value)
 
     def raised(self, error: BaseException) -> Outcome:
-        times = {"started_at": self.started_at, "ended_at": self.clock()}
-        return failed(self.claimed, self.result, error, **times)
+        started_at, ended_at = self.started_at, self.clock()
+        return failed(self.claimed, self.result, error, started_at=started_at, ended_at=ended_at)
 
 
 async def _rest(run: _Run, last: LastCall, problem: BaseException | None = None) -> Outcome:

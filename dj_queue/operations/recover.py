@@ -49,20 +49,22 @@ def recover(
     *,
     now: datetime,
     unstarted: Unstarted = Unstarted(),
+    may_import: bool = True,
 ) -> Recovery:
     """Forget dead processes and take their claims, of every backend on the database.
 
     In this order: one that was only stopped, and continues in between, then learns with its next
     heartbeat that it was given up, and starts nothing that is given away here. Jobs that certainly
     had not started are ready again, as the same attempt. Of the others the attempt ended with
-    `error`: with attempts left they run again, otherwise they fail. In doubt a job counts as
-    started. Opens transactions, of up to BATCH_SIZE jobs each; what a crash leaves undone, or
-    another transaction holds, is left to the next call.
+    `error`: with attempts left they run again, otherwise they fail; those too whose task would have
+    to be imported to say so, and not `may_import`. In doubt a job counts as started. Opens
+    transactions, of up to BATCH_SIZE jobs each; what a crash leaves undone, or another transaction
+    holds, is left to the next call.
     """
     recovery = Recovery()
     forget(db, process_ids)
     while batch := in_transaction(
-        db, lambda: _recover_batch(db, process_ids, error, now, unstarted)
+        db, lambda: _recover_batch(db, process_ids, error, now, unstarted, may_import)
     ):
         recovery.ready_count += batch.ready_count
         recovery.ended += batch.ended
@@ -81,6 +83,7 @@ def _recover_batch(
     error: DjQueueError,
     now: datetime,
     unstarted: Unstarted,
+    may_import: bool,
 ) -> Recovery | None:
     """Recover the next claims that nobody else holds; None when there is none."""
     claims = engine_for(db).held_by(db, process_ids, BATCH_SIZE)
@@ -94,6 +97,7 @@ def _recover_batch(
         for row in own:
             attach(row, jobs[row.job_id])
         batch.ready_count += give_back(handle, [row for row in own if row in unstarted])
-        started = [abandoned(row, error, now=now) for row in own if row not in unstarted]
-        batch.ended += finish(handle, started)
+        started = [row for row in own if row not in unstarted]
+        ended = [abandoned(row, error, now=now, may_import=may_import) for row in started]
+        batch.ended += finish(handle, ended)
     return batch

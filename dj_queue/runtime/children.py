@@ -31,18 +31,24 @@ from dj_queue.runtime.worker import LATE
 
 LEFTOVERS_STATUS = os.EX_TEMPFAIL
 """How a child ends that did what it was told, but not all of it in time."""
+RECOVERED_STATUS = 3
+"""How a recovery ends; not with 0, as a module that is imported for it might."""
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
 class Dead:
-    """A child that left claims, as far as its supervisor knows."""
+    """A child that left claims, as far as its supervisor knows.
+
+    Not `may_import` when a recovery died of it, as it does of a module that ends its importer.
+    """
 
     db: QueueDatabase
     process_id: UUID
     unstarted: Unstarted
     error: ProcessExited
+    may_import: bool = True
 
 
 class Child:
@@ -64,7 +70,7 @@ class Child:
         unit, supervision = self.unit, self.supervision
         ledger = self._ledger = Ledger(unit)
         try:
-            self.pid = fork(lambda: _run(unit, supervision, ledger))
+            self.pid = fork(lambda told: _run(unit, supervision, ledger, told))
         except OSError as error:
             self._delay(max(FIRST_PAUSE_SECONDS, self._pause * 2))
             log("fork_failed", database=unit.db.alias, name=unit.name, error=repr(error))
@@ -77,9 +83,10 @@ class Child:
         code, ledger, pid = os.waitstatus_to_exitcode(status), self._ledger, self.pid
         self.pid = None
         self._delay(0.0 if ledger.was_well else max(FIRST_PAUSE_SECONDS, self._pause * 2))
-        process_id, unstarted = ledger.process_id, ledger.unstarted
+        process_id, unstarted, has_ended = ledger.process_id, ledger.unstarted, ledger.has_ended
         ledger.close()
-        if code == 0:
+        # A task may end the process as well, with the same status.
+        if code == 0 and has_ended:
             return None
         why = LATE
         if code != LEFTOVERS_STATUS:
@@ -100,8 +107,10 @@ class Child:
             os.kill(self.pid, signum)
 
 
-def fork(main: Callable[[], int]) -> int:
+def fork(main: Callable[[StopSignals], int]) -> int:
     """Run `main` in a child process, whose exit status it returns; return the pid.
+
+    `main` is given the signals that come to the child, those of its first moment included.
 
     The parent has no connection open then, and no pool: a child that inherits one says goodbye on
     its parent's socket. Nor a thread, which may hold a lock that nobody would ever release.
@@ -113,10 +122,10 @@ def fork(main: Callable[[], int]) -> int:
         pid = os.fork()
         if pid:
             return pid
-        StopSignals(is_child=True)
+        told = StopSignals(is_child=True)
     status = 1
     try:
-        status = main()
+        status = main(told)
     except BaseException:  # Nothing may return into the parent's code.
         traceback.print_exc()
     finally:
@@ -127,10 +136,13 @@ def fork(main: Callable[[], int]) -> int:
         os._exit(status)
 
 
-def recover_dead(dead: list[Dead]) -> int:
-    """Recover what these have left, however long the database takes; for a child's `main`."""
+def recover_dead(dead: list[Dead], told: StopSignals) -> int:
+    """Recover what these have left, however long the database takes; for a child's `main`.
+
+    Return RECOVERED_STATUS: with any other the process ended before it was done.
+    """
     setproctitle(f"dj_queue: recovery on {dead[0].db.alias}")
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # Whatever it is told, it is soon over.
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     parent, pause = os.getppid(), FIRST_PAUSE_SECONDS
     for each in dead:
@@ -139,11 +151,10 @@ def recover_dead(dead: list[Dead]) -> int:
                 return 1  # Some dispatcher will find them.
             time.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
-    return 0
+    return RECOVERED_STATUS
 
 
-def _run(unit: Unit, supervision: Supervision, ledger: Ledger) -> int:
-    told = StopSignals(is_child=True)
+def _run(unit: Unit, supervision: Supervision, ledger: Ledger, told: StopSignals) -> int:
     setproctitle(unit.title)
     runner = Runner([unit], supervision=supervision, ledger=ledger)
     runner.start()
@@ -152,13 +163,20 @@ def _run(unit: Unit, supervision: Supervision, ledger: Ledger) -> int:
     left = runner.stop(at_once=lambda: told.is_urgent)
     if left:
         print(f"{unit.name}: stopped; {left}", file=sys.stderr)
-    return LEFTOVERS_STATUS if left else 0
+        return LEFTOVERS_STATUS
+    ledger.ends_well()
+    return 0
 
 
 def _recover(dead: Dead) -> bool:
     try:
         done = recover(
-            dead.db, [dead.process_id], dead.error, now=timezone.now(), unstarted=dead.unstarted
+            dead.db,
+            [dead.process_id],
+            dead.error,
+            now=timezone.now(),
+            unstarted=dead.unstarted,
+            may_import=dead.may_import,
         )
     except Exception as error:
         outage.begin(dead.db, error)

@@ -21,8 +21,8 @@ ID_WIDTH = 16
 WIDTH = 2 * ID_WIDTH
 NOBODY = bytes(ID_WIDTH)
 NOTHING = bytes(WIDTH)
-PROCESS, TOKEN, HEIR, WELL, FIRST = range(5)
-"""Places of the process's id, the tokens of a claim under way and of an inheritance, and a mark.
+PROCESS, TOKEN, HEIR, WELL, ENDED, FIRST = range(6)
+"""Places of the process's id, the tokens of a claim under way and of an inheritance, and marks.
 
 Then those of claims.
 """
@@ -83,6 +83,15 @@ class Ledger:
     def is_well(self) -> None:
         """Note that the process has come to its work."""
         self._write(WELL, b"\1" * WIDTH)
+
+    def ends_well(self) -> None:
+        """Note that the process has done what it was told, and ends."""
+        self._write(ENDED, b"\1" * WIDTH)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process ended because it was told to, with nothing left."""
+        return self._read(ENDED) != NOTHING
 
     @property
     def process_id(self) -> UUID | None:

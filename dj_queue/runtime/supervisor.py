@@ -8,13 +8,14 @@ import signal
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 from setproctitle import setproctitle
 
 from dj_queue.events import log
 from dj_queue.runtime import signals
-from dj_queue.runtime.children import Child, Dead, fork, recover_dead
+from dj_queue.runtime.children import RECOVERED_STATUS, Child, Dead, fork, recover_dead
 from dj_queue.runtime.process import Supervision
 from dj_queue.runtime.runner import LEAVE_SECONDS, RECORD_SECONDS
 from dj_queue.runtime.signals import StopSignals
@@ -115,6 +116,7 @@ class Supervisor:
                     self._to_recover.setdefault(left.db.alias, []).append(left)
                 return
         dead = self._recoveries.pop(pid, [])
-        if dead and status:
+        if dead and os.waitstatus_to_exitcode(status) != RECOVERED_STATUS:
             self._recover_at = time.monotonic() + RETRY_SECONDS
-            self._to_recover.setdefault(dead[0].db.alias, []).extend(dead)
+            again = [replace(each, may_import=False) for each in dead]
+            self._to_recover.setdefault(dead[0].db.alias, []).extend(again)

@@ -18,6 +18,7 @@ from dj_queue.operations.recover import Unstarted, recover
 from dj_queue.routers import QueueDatabase, queue_database
 from tests.jobs import EVERY, LATER, ME, NOW, build, counts, states, store
 from tests.races.together import together
+from tests.shop import retries
 
 pytestmark = pytest.mark.django_db(transaction=True, **EVERY)
 
@@ -91,6 +92,19 @@ def test_a_module_that_may_have_killed_the_worker_is_not_imported_again(db, tmp_
 
     assert states(db) == {job.id: ["failed"]}
     assert db.objects(FailedExecution).get().message == "it died"
+
+
+def test_an_attempt_whose_task_must_not_be_imported_was_the_last(db, tmp_path, monkeypatch):
+    # With attempts left its task would have a say: a recovery has died of asking it.
+    (tmp_path / "fatal_module.py").write_text("import os\nos._exit(9)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    [job] = store(db, task_path="fatal_module.work", args=[], max_attempts=3)
+    [known] = store(db, task_path=retries.stumble.module_path, args=["oh"], max_attempts=3)
+    take(db, 2)
+
+    recover(db, [ME], DEAD, now=LATER, may_import=False)
+
+    assert states(db) == {job.id: ["failed"], known.id: ["scheduled"]}
 
 
 def test_what_had_not_started_is_ready_as_the_same_attempt(db, finished):

@@ -65,11 +65,12 @@ def test_each_of_them_fails_once_and_the_next_job_in_its_thread_is_well(start, r
     check_stopped(db)
 
 
-def test_a_task_that_ends_its_process_costs_no_job_that_had_not_started(start, records):
+@pytest.mark.parametrize("status", [7, 0])
+def test_a_task_that_ends_its_process_costs_no_job_that_had_not_started(start, records, status):
     # One thread runs it, and others are claimed ahead of it: they never started, for certain.
     db = queue_database("default")
     note.get_backend().enqueue_all([(note, [], {})] * 300)
-    culprit = misbehaving.vanish.enqueue()
+    culprit = misbehaving.vanish.enqueue(status=status)
     note.get_backend().enqueue_all([(note, [], {})] * 100)
 
     command = start("dj_queue", "--backend", "default", workers=ONE_THREAD)
@@ -77,7 +78,7 @@ def test_a_task_that_ends_its_process_costs_no_job_that_had_not_started(start, r
 
     [failed] = db.objects(FailedExecution)
     assert str(failed.job_id) == culprit.id
-    assert failed.message.endswith("ended with status 7")
+    assert failed.message.endswith(f"ended with status {status}")
     assert set(db.objects(FinishedExecution).values_list("attempt", flat=True)) == {1}
     assert db.objects(Attempt).count() == 1
     executions = records.executions

@@ -4,7 +4,9 @@ Without real children: tests/processes has those.
 """
 
 import errno
+import os
 import signal
+from dataclasses import replace
 from itertools import count
 
 import pytest
@@ -12,7 +14,7 @@ import pytest
 from dj_queue.models.ids import new_id
 from dj_queue.routers import queue_database
 from dj_queue.runtime import children, supervisor
-from dj_queue.runtime.children import LEFTOVERS_STATUS, Child
+from dj_queue.runtime.children import LEFTOVERS_STATUS, RECOVERED_STATUS, Child, fork
 from dj_queue.runtime.process import Supervision
 from dj_queue.runtime.signals import StopSignals
 from dj_queue.runtime.supervisor import Supervisor
@@ -112,8 +114,20 @@ def test_where_the_system_has_no_room_a_child_is_started_later(system, worker, e
 
 
 def test_a_child_that_ended_in_order_left_nothing(system, worker, events):
-    assert started(worker, was_well=True).end(0) is None
+    child = started(worker, was_well=True)
+    child._ledger.ends_well()
+
+    assert child.end(0) is None
     assert events() == []
+
+
+def test_a_child_that_a_task_ended_with_status_0_is_as_dead_as_with_any_other(
+    system, worker, events
+):
+    dead = started(worker, was_well=True).end(0)
+
+    assert str(dead.error).endswith("ended with status 0")
+    assert [event for event, _ in events()] == ["process_died"]
 
 
 def test_a_child_that_did_not_end_all_in_time_did_not_die(system, worker, events):
@@ -144,7 +158,8 @@ def test_the_dead_of_each_database_are_recovered_by_one_child(system):
     assert len(system.mains) == len(workers) + 2
 
 
-def test_a_recovery_that_died_is_begun_again_after_a_pause(system):
+@pytest.mark.parametrize("how", [KILLED, 0, 1 << 8], ids=["killed", "status 0", "status 1"])
+def test_a_recovery_that_died_is_begun_again_after_a_pause_and_imports_no_task(system, how):
     boss = Supervisor(units_of(["default"], kinds=("worker",)))
     [child] = boss.children
     start(child, was_well=True)
@@ -152,15 +167,15 @@ def test_a_recovery_that_died_is_begun_again_after_a_pause(system):
     boss._look_after()
     [(recovery, dead)] = boss._recoveries.items()
 
-    system.ends = [(recovery, KILLED)]
+    system.ends = [(recovery, how)]
     boss._look_after()
     assert boss._recoveries == {}
     system.now += supervisor.RETRY_SECONDS
     boss._look_after()
 
-    assert list(boss._recoveries.values()) == [dead]
+    assert list(boss._recoveries.values()) == [[replace(each, may_import=False) for each in dead]]
     [again] = boss._recoveries
-    system.ends = [(again, 0)]
+    system.ends = [(again, RECOVERED_STATUS << 8)]
     boss._look_after()
     assert not boss._is_busy
 
@@ -199,3 +214,35 @@ def test_a_child_that_does_not_end_is_killed_and_that_is_no_clean_stop(system, m
     assert not boss.run(told)
 
     assert sent[:2] == [signal.SIGTERM, signal.SIGKILL]
+
+
+def told_between_fork_and_work(told, monkeypatch):
+    """Fork a child to which a signal comes before it has said how to handle it; give its status."""
+    real = os.fork
+
+    def fork_and_tell():
+        pid = real()
+        if pid == 0:
+            os.kill(os.getpid(), told)
+        return pid
+
+    monkeypatch.setattr(children.os, "fork", fork_and_tell)
+    pid = fork(lambda signals: 10 + signals.count)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+@pytest.mark.parametrize(
+    ("told", "count"), [(signal.SIGTERM, 1), (signal.SIGQUIT, 2), (signal.SIGINT, 0)]
+)
+def test_a_signal_that_comes_with_the_fork_is_not_lost(monkeypatch, told, count):
+    assert told_between_fork_and_work(told, monkeypatch) == 10 + count
+
+
+def test_to_a_child_any_number_of_terms_is_one_and_quit_is_two():
+    told = StopSignals(is_child=True, handled=False)
+    counts = []
+    for handle in (told._on_stop, told._on_stop, told._on_stop, told._on_quit, told._on_stop):
+        handle(0, None)
+        counts.append(told.count)
+
+    assert counts == [1, 1, 1, 2, 2]

@@ -65,7 +65,7 @@ def recurse(context: TaskContext) -> None:
 
 
 @task(takes_context=True, backoff=0)
-def vanish(context: TaskContext, gate: str | None = None) -> str:
+def vanish(context: TaskContext, gate: str | None = None, status: int = 7) -> str:
     """End the process as nobody should, at the first attempt."""
     begin(context)
     if context.attempt == 1:
@@ -73,7 +73,7 @@ def vanish(context: TaskContext, gate: str | None = None) -> str:
             await_quiet(context)
         else:
             pass_gate(gate)
-        os._exit(7)
+        os._exit(status)
     return "came back"
 
 

@@ -108,7 +108,7 @@ class Command(BaseCommand):
     def _supervise(self, units: list[Unit]) -> None:
         told = StopSignals()
         # In a child: the supervisor itself must not have connected to anything when it forks.
-        pid = fork(lambda: self._guard_in_child(units))
+        pid = fork(lambda _: self._guard_in_child(units))
         while (ended := os.waitpid(pid, os.WNOHANG)) == (0, 0):
             if told.count:
                 os.kill(pid, signal.SIGKILL)  # It only looks.
