@@ -146,7 +146,8 @@ class Loop(Pool):
             main = self._loop.create_task(self._main())
             while not main.done():
                 # What a task that some job has started raises: the job is told, the loop goes on.
-                with suppress(SystemExit, KeyboardInterrupt):
+                # RuntimeError when a job has stopped it.
+                with suppress(SystemExit, KeyboardInterrupt, RuntimeError):
                     self._loop.run_until_complete(main)
             self._lanes.close()
         connections.close_all()

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
+from uuid import UUID
 
 from django.db import DatabaseError, DataError, IntegrityError, InterfaceError
 from django.utils import timezone
@@ -16,7 +17,7 @@ from dj_queue.engines.claims import HandedOn
 from dj_queue.events import log
 from dj_queue.exceptions import InvalidReturnValue
 from dj_queue.models import ClaimedExecution
-from dj_queue.operations.claim import give_back
+from dj_queue.operations.claim import give_back, release
 from dj_queue.operations.execute import Outcome, abandoned
 from dj_queue.operations.finish import announce, finish, finish_and_inherit, recorded_before
 from dj_queue.routers import QueueDatabase
@@ -35,10 +36,16 @@ NOT_STORABLE = (DataError, IntegrityError, TypeError, ValueError)
 
 @dataclass(frozen=True)
 class Return:
-    """Claims to be given back, and the ledger they stand in."""
+    """Claims to be given back, and the ledger they stand in; and all that is under these tokens."""
 
     rows: Sequence[ClaimedExecution]
     ledger: Ledger
+    tokens: Sequence[UUID] = ()
+
+    @property
+    def count(self) -> int:
+        """How much there is to do, as `pending_count` counts."""
+        return len(self.rows) + len(self.tokens)
 
 
 class Undone(Exception):
@@ -62,6 +69,7 @@ class Finisher(threading.Thread):
         self._nudges: list[Callable[[], None]] = []
         self._inheritances: list[Inheritance] = []
         self._pending_count = 0
+        self._doubted: UUID | None = None
         self._deadline = math.inf
 
     @property
@@ -83,15 +91,19 @@ class Finisher(threading.Thread):
             self._pending_count += 1
         self._handed_in.put(outcome)
 
-    def hand_back(self, rows: Sequence[ClaimedExecution], ledger: Ledger) -> None:
+    def hand_back(
+        self, rows: Sequence[ClaimedExecution], ledger: Ledger, tokens: Sequence[UUID] = ()
+    ) -> None:
         """Make these jobs ready again soon, which certainly did not start; returns at once.
 
-        They are struck off the ledger when that is recorded.
+        They are struck off the ledger when that is recorded. With `tokens` those too, if any, that
+        were claimed under one of them by a claim whose answer was lost.
         """
+        returned = Return(rows, ledger, tokens)
         with self._lock:
-            self._pending_count += len(rows)
-        if rows:
-            self._handed_in.put(Return(rows, ledger))
+            self._pending_count += returned.count
+        if returned.count:
+            self._handed_in.put(returned)
 
     def stop(self, deadline: float) -> None:
         """End when all that was handed in is recorded, or at `deadline` (monotonic seconds)."""
@@ -121,11 +133,13 @@ class Finisher(threading.Thread):
         while True:
             try:
                 give_back(self.db, returned.rows)
+                for token in returned.tokens:
+                    release(self.db, token)
                 break
             except Exception as error:
                 if time.monotonic() > self._deadline:
                     where = {"backend": self.db.backend, "database": self.db.alias}
-                    log("claims_left", **where, count=len(returned.rows), error=repr(error))
+                    log("claims_left", **where, count=returned.count, error=repr(error))
                     self.db.connection.close()
                     return
                 outage.begin(self.db, error)
@@ -136,7 +150,7 @@ class Finisher(threading.Thread):
         for row in returned.rows:
             returned.ledger.strike(row)
         with self._lock:
-            self._pending_count -= len(returned.rows)
+            self._pending_count -= returned.count
 
     def _record(self, batch: list[Outcome]) -> None:
         """Record a batch, however long it takes; return early only when told to stop."""
@@ -173,6 +187,10 @@ class Finisher(threading.Thread):
 
     def _finish(self, batch: list[Outcome]) -> tuple[list[Outcome], HandedOn]:
         """Finish, and let one of the workers run on."""
+        if self._doubted is not None:
+            # Its ledger has room for one token: the next may replace it when this one is settled.
+            release(self.db, self._doubted)
+            self._doubted = None
         for inheritance in self._inheritances:
             heir = inheritance.heir(batch)
             if heir is not None:
@@ -182,6 +200,7 @@ class Finisher(threading.Thread):
         try:
             recorded, handed = finish_and_inherit(self.db, batch, heir)
         except BaseException:
+            self._doubted = heir.holder.token
             inheritance.doubt(heir)
             raise
         if not inheritance.take(handed.inherited):

@@ -103,6 +103,8 @@ class Worker(Poller):
         finally:
             for crew in self._crews:
                 self._give_back(crew, crew.waiting_count)
+            # No poll comes any more that would ask for them.
+            self.finisher.hand_back([], self.ledger, list(self._doubts))
 
     @property
     def is_busy(self) -> bool:
@@ -122,6 +124,9 @@ class Worker(Poller):
         for crew in self._crews:
             self._give_back(crew, crew.waiting_count)
             running, unstarted = crew.pool.close()
+            for row in unstarted:  # One that was about to start is struck off.
+                self.ledger.strike(row)
+                self.ledger.enter([row])
             self.finisher.hand_back(unstarted, self.ledger)
             self._abandon(running)
             abandoned_count += len(running)
@@ -243,8 +248,10 @@ class Worker(Poller):
             self.ledger.strike(row)
         elif row.process_id == self.registration.id:
             self.finisher.hand_back([row], self.ledger)
-        else:  # It was given up meanwhile, and is another's.
-            self.ledger.strike(row)
+        else:
+            # It was given up meanwhile, and is another's; or was claimed just after that, and is
+            # nobody's who knows of it.
+            self.finisher.hand_back([row], self.ledger)
             where = {"backend": self.db.backend, "database": self.db.alias}
             log("claim_lost", **where, job=row.job_id)
         return is_own

@@ -245,6 +245,24 @@ def test_each_job_has_a_context_of_its_own_from_its_beginning_on(stage):
     assert list(stage.results.values()) == ["red", "red"]
 
 
+def test_a_coroutine_that_stops_the_loop_does_not_keep_others_from_running(stage):
+    loop, jobs = stage.loop(2), rows(3)
+
+    async def stop_the_loop() -> str:
+        asyncio.get_running_loop().stop()
+        await asyncio.sleep(0)
+        return "went on"
+
+    stage.deeds[jobs[0]] = stop_the_loop
+    stage.gate.set()
+    loop.put(jobs[:1])
+    until(lambda: stage.ended_count == 1)
+    loop.put(jobs[1:])
+    until(lambda: stage.ended_count == 3)
+
+    assert stage.results == {jobs[0]: "went on", jobs[1]: jobs[1], jobs[2]: jobs[2]}
+
+
 def test_close_tells_what_runs_from_what_waits_and_lets_the_first_clean_up(stage):
     loop, jobs = stage.loop(2), rows(5)
     loop.put(jobs)

@@ -174,12 +174,28 @@ def test_a_job_whose_inheritance_was_not_answered_is_given_back_and_runs_once(
 
     worker.poll()
     until(lambda: worker.finisher.pending_count == 0 and not worker.is_busy)
-    assert counts(db) == {"finished": 1, "claimed": 1, "blocked": 2}
-    worker.poll()  # It gives back what it may have inherited; then it may be claimed.
+    # Before the finisher tried again, it gave back what the worker may have inherited.
+    assert counts(db) == {"finished": 1, "ready": 1, "blocked": 2}
     until(lambda: worker.poll() and counts(db) == {"finished": 4})
 
     assert turns.RECORD.begun == [0, 1, 2, 3]
     assert set(db.objects(FinishedExecution).values_list("attempt", flat=True)) == {1}
+
+
+def test_what_was_inherited_unanswered_is_given_back_though_the_worker_was_told_to_stop(
+    db, worker, monkeypatch
+):
+    def stop_and_lose():
+        worker.stop()
+        raise OperationalError("the connection was lost during the commit")
+
+    between(monkeypatch, stop_and_lose)
+    enqueue(db, [keyed(db, number) for number in range(3)], now=NOW)
+
+    worker.poll()
+    until(lambda: worker.finisher.pending_count == 0 and not worker.is_busy)
+
+    assert counts(db) == {"finished": 1, "ready": 1, "blocked": 1}
 
 
 def test_a_job_that_was_inherited_by_a_process_that_died_at_once_had_not_started(

@@ -5,6 +5,7 @@ from datetime import timedelta
 from threading import Event
 
 import pytest
+from django.db import OperationalError
 from django.utils import timezone
 
 from dj_queue.compat import TaskResultStatus, task_backends, task_finished
@@ -53,6 +54,27 @@ def test_every_backends_jobs_are_run_by_its_own_workers(runner):
         assert result.return_value.startswith(f"task {result.backend}@{alias}")
         assert result.worker_ids == [str(ids[result.backend])]
         assert result.enqueued_at < result.started_at <= result.finished_at
+
+
+def test_what_a_lost_answer_had_claimed_is_given_back_by_a_stop(runner, monkeypatch):
+    # The worker waits for its next try when it is told to stop: no poll comes any more.
+    is_lost = Event()
+
+    def claim_and_lose(*args, **kwargs):
+        if claim(*args, **kwargs):
+            is_lost.set()
+            raise OperationalError("the connection was lost during the commit")
+        return []
+
+    monkeypatch.setattr("dj_queue.runtime.worker.claim", claim_and_lose)
+    db = queue_database("default")
+    store(db, count=2)
+
+    runner.start()
+    assert is_lost.wait(30)
+
+    assert not runner.stop()
+    assert counts(db) == {"ready": 2}
 
 
 def test_failures_and_forged_rows_leave_the_worker_at_work(runner, monkeypatch):

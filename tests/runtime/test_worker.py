@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from threading import Event
 from typing import Any
 
 import pytest
@@ -254,7 +255,8 @@ def test_a_nudge_during_a_claim_is_not_forgotten(db, make_worker, monkeypatch):
 
 
 def test_a_worker_that_was_given_up_starts_nothing_that_it_had_claimed(db, make_worker, events):
-    # Its claims went to others while it was stopped; what waits for a thread is not its own.
+    # Its claims went to others while it was stopped; what waits for a thread is not its own. If it
+    # is nobody else's either, as one claimed at that moment, others may have it.
     worker = make_worker(threads=1)
     store(db, count=300)
     worker.warm_up()
@@ -271,7 +273,41 @@ def test_a_worker_that_was_given_up_starts_nothing_that_it_had_claimed(db, make_
     assert waiting_count == 4
     assert [name for name, _ in events()].count("claim_lost") == 4
     until(lambda: not worker.finisher.pending_count)
-    assert db.objects(ClaimedExecution).count() == 4
+    assert not worker.ledger.unstarted.claims
+    assert counts(db)["ready"] == 4
+
+
+def test_what_was_about_to_start_when_the_worker_was_closed_had_not_started(db, monkeypatch):
+    # Struck off the ledger already, and never given back: whoever recovers it has to know.
+    options = WorkerOptions(threads=1)
+    worker = Worker(registered(db, options), options, Finisher(db))
+    pool = worker._crews[0].pool
+    store(db)
+    [row] = claim(db, ["*"], limit=1, process_id=worker.registration.id, now=NOW)
+    worker.ledger.enter([row])
+    is_struck, is_closed = Event(), Event()
+    strike, tell_to_end = worker.ledger.strike, pool._tell_to_end
+
+    def strike_and_wait(each):
+        strike(each)
+        if not is_struck.is_set():
+            is_struck.set()
+            assert is_closed.wait(20)
+
+    def tell_to_end_after_the_look():
+        is_closed.set()
+        tell_to_end()
+
+    monkeypatch.setattr(worker.ledger, "strike", strike_and_wait)
+    monkeypatch.setattr(pool, "_tell_to_end", tell_to_end_after_the_look)
+    monkeypatch.setattr(worker.finisher, "hand_back", lambda rows, ledger: None)
+    pool.start()
+    pool.put([row])
+    assert is_struck.wait(20)
+
+    assert worker.close() == 0
+
+    assert row in worker.ledger.unstarted
 
 
 def test_nothing_is_started_while_the_heartbeat_is_overdue(db, make_worker, monkeypatch):
