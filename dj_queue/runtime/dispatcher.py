@@ -46,7 +46,7 @@ class Dispatcher(Poller):
         self.options = self.db.options.dispatcher
         lost = LostProcesses(self.db)
         self.duties = [
-            Duty(lost.confirm_seconds / 2, lost.give_up),
+            Duty(lost.look_seconds, lost.give_up),
             Duty(PRUNING_SECONDS, Pruner(self.db).step),
             Duty(SLOTS_SECONDS, SlotKeeper(self.db).step),
         ]

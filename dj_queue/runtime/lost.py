@@ -20,8 +20,9 @@ from dj_queue.runtime.process import LONGEST_RETRY_SECONDS, seconds_of_life
 class LostProcesses:
     """Gives up the silent processes of a queue database.
 
-    Not at first sight: after an outage every heart has been silent, and beats again soon. So the
-    same last heartbeat must have been seen for a while, by one who looked all the time.
+    Not at first sight: after an outage every heart has been silent, and beats again soon; and of
+    one whose clock is slow every heartbeat is old. So the same last heartbeat must have been seen
+    for longer than a heart ever pauses, by one who looked all the time.
     """
 
     def __init__(self, db: QueueDatabase) -> None:
@@ -30,8 +31,10 @@ class LostProcesses:
         # Processes of every backend are looked at: the most patient one decides.
         self.alive_threshold_seconds = max(each.process_alive_threshold for each in options)
         interval = max(each.process_heartbeat_interval for each in options)
-        # Twice the longest pause of a heart that tries again after an outage.
-        self.confirm_seconds = 2 * min(interval, LONGEST_RETRY_SECONDS)
+        # The longest pause of a heart that tries again after an outage.
+        self.look_seconds = min(interval, LONGEST_RETRY_SECONDS)
+        # Whatever the clocks of two hosts say of each other, a living one has beaten by then.
+        self.confirm_seconds = interval + 2 * self.look_seconds
         self._seen: dict[UUID, tuple[datetime | None, float]] = {}
         self._looked_at = 0.0
 
@@ -41,7 +44,7 @@ class LostProcesses:
         silent = silent_processes(
             self.db, now=now, alive_threshold_seconds=self.alive_threshold_seconds
         )
-        has_watched = at - self._looked_at <= self.confirm_seconds
+        has_watched = at - self._looked_at <= 2 * self.look_seconds
         before = self._seen if has_watched else {}
         self._looked_at = at
         self._seen = {
