@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dj_queue.conf import WorkerOptions
-from dj_queue.models import ClaimedExecution, Job, ReadyExecution
+from dj_queue.models import Job, ReadyExecution
 from dj_queue.routers import QueueDatabase
 from dj_queue.runtime.crews import PROBE_SECONDS, Mixture
 from dj_queue.runtime.finisher import Finisher
