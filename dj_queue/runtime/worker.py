@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Coroutine, Sequence
 from typing import Any
@@ -18,7 +17,7 @@ from dj_queue.models import ClaimedExecution
 from dj_queue.models.ids import new_id
 from dj_queue.operations.claim import claim, release
 from dj_queue.operations.execute import Outcome, abandoned, begin, execute
-from dj_queue.results import is_coroutine
+from dj_queue.results import is_coroutine, is_loaded
 from dj_queue.runtime.coroutines import Ending, Loop
 from dj_queue.runtime.crews import Crew, Mixture
 from dj_queue.runtime.finisher import Finisher
@@ -206,7 +205,7 @@ class Worker(Poller):
         return not surplus
 
     def _is_coroutine(self, row: ClaimedExecution) -> bool:
-        if row.job.task_path.rpartition(".")[0] in sys.modules:
+        if is_loaded(row.job):
             return is_coroutine(row.job)
         # Its import may end the process: it counts as started meanwhile, or would do so for ever.
         self.ledger.strike(row)
@@ -243,18 +242,16 @@ class Worker(Poller):
             self.finisher.hand_back(crew.pool.take_back(count), self.ledger)
 
     def _may_start(self, row: ClaimedExecution) -> bool:
-        is_own = self.registration.owns(row.process_id)
-        if is_own:
+        if self.registration.owns(row.process_id):
             self.ledger.strike(row)
-        elif row.process_id == self.registration.id:
-            self.finisher.hand_back([row], self.ledger)
-        else:
+            return True
+        self.finisher.hand_back([row], self.ledger)
+        if row.process_id != self.registration.id:
             # It was given up meanwhile, and is another's; or was claimed just after that, and is
             # nobody's who knows of it.
-            self.finisher.hand_back([row], self.ledger)
             where = {"backend": self.db.backend, "database": self.db.alias}
             log("claim_lost", **where, job=row.job_id)
-        return is_own
+        return False
 
     def _run(self, row: ClaimedExecution) -> None:
         try:
