@@ -59,27 +59,14 @@ def test_a_drain_lets_long_jobs_end_starts_none_and_beats_to_the_end(start, reco
     assert command.is_over
 
 
-def test_ctrl_c_in_a_terminal_is_one_signal(start, records, db):
-    # It goes to the whole group: children that counted it too would stop at once.
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM], ids=["INT", "TERM"])
+def test_what_goes_to_the_whole_group_is_one_signal(start, records, db, told):
+    # Ctrl-C in a terminal, TERM from systemd. Children that counted it, and once more what their
+    # supervisor sends, would stop at once.
     command = start(*ALL)
     held(records)
 
-    command.signal_all(signal.SIGINT)
-    until(lambda: process_of(db, "dispatcher") is None)
-    assert counts(db) == {"claimed": 1}
-    records.open("end")
-
-    assert command.wait()[0] == 0
-    assert counts(db) == {"finished": 1}
-    check_stopped(db)
-
-
-def test_term_to_the_whole_group_is_one_signal(start, records, db):
-    # As systemd sends it: to the supervisor, which sends it to its children, and to these.
-    command = start(*ALL)
-    held(records)
-
-    command.signal_all(signal.SIGTERM)
+    command.signal_all(told)
     until(lambda: process_of(db, "dispatcher") is None)
     assert counts(db) == {"claimed": 1}
     records.open("end")
