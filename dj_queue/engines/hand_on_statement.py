@@ -21,9 +21,6 @@ from dj_queue.models import (
 )
 from dj_queue.routers import QueueDatabase
 
-# The semaphores are locked by a statement before: all parts of a statement share a snapshot, and
-# this one's is to see each blocked job whose enqueue had the lock before.
-#
 # LATERAL with a LIMIT finds by index, whatever the planner thinks of the number of keys. Of a key
 # whose slots are not all there nothing is known for certain; it is left to be counted.
 HAND_ON = f"""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from dj_queue.engines.base import Server
+from dj_queue.engines.claims import HandedOn, Heir, claims_of
+from dj_queue.engines.hand_on_compound import HAND_ON, parameters
 from dj_queue.engines.mysql import BY_PRIMARY_KEY, OWN, MySQLEngine
-from dj_queue.engines.sql import columns, fetched, marks, prepared, table
-from dj_queue.models import ClaimedExecution, Pause, ReadyExecution, Semaphore, State
+from dj_queue.engines.sql import columns, fetched, marks, prepared, rows_of, table
+from dj_queue.models import ClaimedExecution, Job, Pause, ReadyExecution, Semaphore, State
 from dj_queue.parsers import NAME_LENGTH
 from dj_queue.routers import QueueDatabase
 
@@ -32,6 +35,9 @@ READY_QUEUES = f"""BEGIN NOT ATOMIC
     SELECT ready;
 END"""
 
+# Slots are handed on one by one: those of more jobs cost less with one statement for each table.
+MOST_AT_ONCE = 4
+
 
 class MariaDBEngine(MySQLEngine):
     """MySQL's engine, taking rows in one statement instead of two."""
@@ -39,6 +45,7 @@ class MariaDBEngine(MySQLEngine):
     name = "MariaDB"
     isolation_variable = "tx_isolation"  # transaction_isolation only since 11.1
     oldest = (10, 6)
+    hands_on_at_once = True
 
     def unfit(self, server: Server) -> str | None:
         # Between these its uuid type sorted bytes in another order: id order was not age.
@@ -79,6 +86,23 @@ class MariaDBEngine(MySQLEngine):
         sql, params = self._locking(db, keys, now)
         rows = fetched(db, Semaphore, f"{sql} RETURNING {columns(Semaphore)}", params)
         return {row.key: row for row in rows}
+
+    def hand_on(
+        self, db: QueueDatabase, ended: Mapping[UUID, str], now: datetime, heir: Heir | None
+    ) -> tuple[HandedOn, set[str]]:
+        if len(ended) > MOST_AT_ONCE or len(set(ended.values())) > 1:
+            return HandedOn(), set(ended.values())
+        [key] = set(ended.values())
+        found: list[Sequence[Any]] = []
+        with db.cursor() as cursor:
+            cursor.execute(HAND_ON, parameters(db, key, ended, now, heir))
+            while len(cursor.description) > 2:
+                found += cursor.fetchall()
+                cursor.nextset()
+            [[count, is_settled]] = cursor.fetchall()
+        jobs = rows_of(db, Job, [values for _, *values in found])
+        inherited = claims_of(heir.holder, jobs, [row[0] for row in found]) if heir else []
+        return HandedOn(count, tuple(inherited)), set() if is_settled else {key}
 
     def _ready_queues(self, db: QueueDatabase) -> dict[str, bool]:
         with db.cursor() as cursor:

@@ -170,6 +170,9 @@ class PostgreSQLEngine(ClaimEngine):
     def hand_on(
         self, db: QueueDatabase, ended: Mapping[UUID, str], now: datetime, heir: Heir | None
     ) -> tuple[HandedOn, set[str]]:
+        # All parts of a statement share a snapshot: this one's is to see each blocked job whose
+        # enqueue had the lock before.
+        self.lock_semaphores(db, sorted(set(ended.values())), now)
         rows = _execute(db, HAND_ON, parameters(db, ended, now, heir)).fetchall()
         left = {key for key, is_settled, *_ in rows if not is_settled}
         taken = [row for _, _, *row in rows if row[0] is not None]

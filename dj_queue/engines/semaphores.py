@@ -25,7 +25,7 @@ class SemaphoreLocks:
     """Locks semaphores, so that one transaction at a time says who gets the slots of a key."""
 
     hands_on_at_once = False
-    """Whether `hand_on` is there: most of operations.slots, as one statement."""
+    """Whether `hand_on` is there: most of what operations.slots does, as one statement."""
 
     def lock_semaphores(
         self, db: QueueDatabase, keys: Sequence[str], now: datetime
@@ -58,9 +58,9 @@ class SemaphoreLocks:
     ) -> tuple[HandedOn, set[str]]:
         """Take back the slots of ended jobs and hand them on, to `heir` first; wake the workers.
 
-        `ended` gives each job's key; the semaphores of these are locked. Return who got slots, and
-        the keys of which more or less is free than these jobs held: they are left to be settled.
-        Needs an open transaction.
+        `ended` gives each job's key; locks the semaphores of these. Return who got slots, and the
+        keys that are left to be settled: those of which more or less is free than these jobs held,
+        or that cost less in another way. Needs an open transaction.
         """
         raise NotImplementedError
 

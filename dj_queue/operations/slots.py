@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -49,14 +50,14 @@ def settle(
     if not in_order:
         return HandedOn()
     engine = engine_for(db)
-    semaphores = engine.lock_semaphores(db, in_order, now)
     if not ended or not engine.hands_on_at_once:
-        return _settle_locked(db, semaphores, ended or {}, now, recount=recount, heir=heir)
+        return _settle(db, in_order, ended or {}, now, recount=recount, heir=heir)
     handed, left = engine.hand_on(db, ended, now, heir)
     if left:
-        semaphores = engine.lock_semaphores(db, sorted(left), now)  # What they say by now.
         rest = {job_id: key for job_id, key in ended.items() if key in left}
-        handed += _settle_locked(db, semaphores, rest, now)
+        if heir is not None:
+            heir = replace(heir, room=heir.room - len(handed.inherited))
+        handed += _settle(db, sorted(left), rest, now, heir=heir)
     return handed
 
 
@@ -104,15 +105,16 @@ def hand_on_missed(db: QueueDatabase, *, now: datetime, after_key: str, limit: i
     return after_key
 
 
-def _settle_locked(
+def _settle(
     db: QueueDatabase,
-    semaphores: Mapping[str, Semaphore],
+    keys: Sequence[str],
     ended: Mapping[UUID, str],
     now: datetime,
     *,
     recount: bool = False,
     heir: Heir | None = None,
 ) -> HandedOn:
+    semaphores = engine_for(db).lock_semaphores(db, keys, now)
     known = {key: (row.held, row.expires_at) for key, row in semaphores.items()}
     if recount:
         _free_of_the_gone(db, semaphores, now)

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from dj_queue.engines.claims import Heir, Holder
-from dj_queue.models import ClaimedExecution, Job, ReadyExecution, Semaphore, Slot
+from dj_queue.models import BlockedExecution, ClaimedExecution, Job, ReadyExecution, Semaphore, Slot
 from dj_queue.models.ids import new_id
 from dj_queue.operations.claim import claim, give_back
 from dj_queue.operations.enqueue import enqueue
@@ -194,6 +194,28 @@ def test_a_slot_that_changes_hands_expires_later(db):
     run(db, at=late)
 
     assert db.objects(Semaphore).get().expires_at == late + timedelta(seconds=60)
+
+
+@pytest.mark.parametrize(("room", "state"), [(9, "claimed"), (1, "ready")])
+def test_where_the_limit_was_raised_the_heir_holds_what_it_has_room_for(db, room, state):
+    first, second, third, last = arrive(db, *(keyed(db) for _ in range(4)))
+    db.objects(BlockedExecution).update(concurrency_limit=2)
+
+    assert len(run(db, room=room)) == min(room, 2)
+
+    assert in_state(db, first, second, third, last) == ["finished", "claimed", state, "blocked"]
+    assert audit(db) == 2
+
+
+def test_an_heir_holds_the_next_job_also_where_slots_were_counted_wrongly(db):
+    first, second, third = arrive(db, keyed(db), keyed(db), keyed(db))
+    db.objects(Semaphore).update(held=0)
+
+    [row] = run(db)
+
+    assert row.job_id == second.id
+    assert in_state(db, first, second, third) == ["finished", "claimed", "blocked"]
+    assert audit(db) == 1
 
 
 def test_an_heir_keeps_its_slot_when_the_holders_are_counted_again(db):

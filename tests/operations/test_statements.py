@@ -52,10 +52,10 @@ SETTLE = {"postgresql": 9, "mariadb": 8, "mysql": 10, "sqlite": 10}
 # After a finish the same, and slots are deleted; the semaphores stay as they are, but are looked
 # at. PostgreSQL locks them, then hands on in one statement.
 HAND_ON = SETTLE | {"postgresql": 2}
-# Of a single key the next one is found in one look.
-HAND_ON_HOT = {"postgresql": 2, "mariadb": 5, "mysql": 7, "sqlite": 7}
+# Of a single key the next one is found in one look; MariaDB does all for a few jobs at once.
+HAND_ON_HOT = {"postgresql": 2, "mariadb": 1, "mysql": 7, "sqlite": 7}
 # To load the heir's jobs.
-INHERIT = {"postgresql": 0, "mariadb": 1, "mysql": 1, "sqlite": 1}
+INHERIT = {"postgresql": 0, "mariadb": 0, "mysql": 1, "sqlite": 1}
 
 
 class Sent:

@@ -12,8 +12,9 @@ WAITING = {
         "AND wait_event_type = 'Lock'"
     ),
     "mysql": (
-        "SELECT id FROM information_schema.processlist WHERE db = database() "
-        "AND state LIKE 'Waiting for table%%lock'"
+        "SELECT p.id FROM information_schema.processlist p LEFT JOIN information_schema.innodb_trx "
+        "ON trx_mysql_thread_id = p.id WHERE p.db = database() "
+        "AND (p.state LIKE 'Waiting for table%%lock' OR trx_state = 'LOCK WAIT')"
     ),
 }
 LOCK = {

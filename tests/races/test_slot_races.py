@@ -6,7 +6,6 @@ from threading import Event
 import pytest
 from django.db import transaction
 
-from dj_queue.engines import engine_for
 from dj_queue.models import BlockedExecution, Job, Semaphore, Slot
 from dj_queue.operations.claim import claim
 from dj_queue.operations.concurrency import settle_arrived
@@ -17,7 +16,9 @@ from dj_queue.operations.execute import execute
 from dj_queue.operations.finish import finish
 from dj_queue.operations.slots import hand_on_missed, recount_expired
 from tests.jobs import EVERY, LATER, ME, NOW, build, counts, states
+from tests.processes.sessions import waiting
 from tests.races.together import together
+from tests.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, **EVERY)
 
@@ -158,34 +159,31 @@ def test_a_callers_long_transaction_keeps_nobody_waiting(db, needs_row_locks):
 
 
 def test_a_job_that_is_discarded_when_its_turn_comes_leaves_the_slot_to_the_next(
-    db, needs_row_locks, monkeypatch
+    db, needs_row_locks
 ):
-    # The finish has chosen the second job, or is about to, when the discard commits.
+    # The discard commits when the finish, which has chosen the same job, waits for it.
     enqueue(db, [keyed(db) for _ in range(3)], now=NOW)
     [outcome] = outcomes_of(db, limit=1)
     second = db.objects(BlockedExecution).order_by("pk").values_list("pk", flat=True)[0]
-    taken, settling = Event(), Event()
-    engine = engine_for(db)
-    lock = engine.lock_semaphores
-
-    def lock_and_tell(*args):
-        locked = lock(*args)
-        settling.set()
-        return locked
-
-    monkeypatch.setattr(type(engine), "lock_semaphores", lambda _, *args: lock_and_tell(*args))
+    taken, chosen = Event(), Event()
 
     def caller():
         with db.atomic():
             discard(db, BlockedExecution, [second])
             taken.set()
-            assert settling.wait(20)
+            assert chosen.wait(20)
 
     def work():
         assert taken.wait(20)
         finish(db, [outcome])
 
-    together([caller, work])
+    def watch():
+        assert taken.wait(20)
+        # InnoDB tells the news to who has not asked for 0.1 s.
+        until(lambda: waiting(db.alias), every=0.15)
+        chosen.set()
+
+    together([caller, work, watch])
 
     assert audit(db) == {"k": 1}
     assert counts(db) == {"finished": 1, "ready": 1}
@@ -199,13 +197,6 @@ def test_a_job_that_was_blocked_while_the_finish_waited_for_its_key_is_handed_th
     enqueue(db, [keyed(db)], now=NOW)
     [outcome] = outcomes_of(db, limit=1)
     settled, about_to_lock = Event(), Event()
-    engine = engine_for(db)
-    lock = engine.lock_semaphores
-
-    def tell_and_lock(*args):
-        if settled.is_set():
-            about_to_lock.set()
-        return lock(*args)
 
     def settle_and_wait(*args, **kwargs):
         dropped = settle_arrived(*args, **kwargs)
@@ -213,12 +204,17 @@ def test_a_job_that_was_blocked_while_the_finish_waited_for_its_key_is_handed_th
         assert about_to_lock.wait(20)
         return dropped
 
-    monkeypatch.setattr(type(engine), "lock_semaphores", lambda _, *args: tell_and_lock(*args))
     monkeypatch.setattr("dj_queue.operations.enqueue.settle_arrived", settle_and_wait)
+
+    def tell(execute, sql, *args):
+        if Semaphore._meta.db_table in sql:
+            about_to_lock.set()
+        return execute(sql, *args)
 
     def work():
         assert settled.wait(20)
-        finish(db, [outcome])
+        with db.connection.execute_wrapper(tell):
+            finish(db, [outcome])
 
     together([lambda: enqueue(db, [keyed(db)], now=NOW), work])
 
@@ -247,6 +243,5 @@ def test_a_dispatcher_passes_over_a_key_that_somebody_is_about_to_settle(db, nee
 
     together([first, dispatcher])
 
-    waiting = db.objects(BlockedExecution).values_list("concurrency_key", flat=True)
-    assert list(waiting) == []
+    assert not db.objects(BlockedExecution).exists()
     assert counts(db) == {"finished": 1, "claimed": 1, "ready": 2}
