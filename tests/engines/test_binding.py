@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from django.db import connections
+from django.db import IntegrityError, connections
 
 from dj_queue.engines.claims import Heir, Holder
 from dj_queue.models import FinishedExecution, Job
@@ -115,6 +115,18 @@ def test_an_enqueue_replaces_a_connection_that_the_server_ended(db, monkeypatch)
     store(db)
 
     assert counts(db) == {"ready": 2}
+
+
+@pytest.mark.usefixtures("bound")
+def test_an_enqueue_goes_on_after_one_that_failed(db):
+    [known] = store(db)
+
+    with pytest.raises(IntegrityError):
+        enqueue(db, [build(db, id=known.id)], now=NOW)
+    enqueue(db, [build(db, run_after=LATER)], now=NOW)
+    store(db)
+
+    assert counts(db) == {"ready": 2, "scheduled": 1}
 
 
 @pytest.mark.usefixtures("bound")
