@@ -152,7 +152,7 @@ class Finisher(threading.Thread):
         with self._lock:
             self._pending_count -= returned.count
 
-    def _record(self, batch: list[Outcome]) -> None:
+    def _record(self, batch: list[Outcome], *, is_refusal: bool = False) -> None:
         """Record a batch, however long it takes; return early only when told to stop."""
         tries, delay, is_suspect = 0, FIRST_DELAY_SECONDS, False
         while batch:
@@ -178,7 +178,10 @@ class Finisher(threading.Thread):
                         self._record([outcome])
                     return
                 if is_suspect or not is_storable:
-                    self._refuse(batch[0], error)
+                    event = "outcome_lost" if is_refusal else "outcome_refused"
+                    self._log(event, batch, error=repr(error))
+                    if not is_refusal:
+                        self._record([_refusal(batch[0], error)], is_refusal=True)
                     return
                 # Tried again in any case: the database may have become willing only just now.
                 is_suspect = not is_patient and self._takes_another(batch[0])
@@ -230,16 +233,6 @@ class Finisher(threading.Thread):
         except Exception:
             return False
 
-    def _refuse(self, outcome: Outcome, error: Exception) -> None:
-        """Fail a job whose outcome cannot be stored, so that it is not held for ever."""
-        self._log("outcome_refused", [outcome], error=repr(error))
-        reason = InvalidReturnValue(f"the outcome could not be stored: {error}")
-        instead = abandoned(outcome.claimed, reason, now=timezone.now())
-        try:
-            self._settle([instead], finish(self.db, [instead]), HandedOn())
-        except Exception as again:
-            self._log("outcome_lost", [outcome], error=repr(again))
-
     def _settle(self, batch: list[Outcome], recorded: list[Outcome], handed: HandedOn) -> None:
         with self._lock:
             self._pending_count -= len(batch)
@@ -262,3 +255,12 @@ class Finisher(threading.Thread):
         where = {"backend": self.db.backend, "database": self.db.alias}
         for outcome in outcomes:
             log(event, **where, job=outcome.claimed.job_id, **payload)
+
+
+def _refusal(outcome: Outcome, error: Exception) -> Outcome:
+    """Return what is recorded instead of an outcome that cannot be stored: the job has failed.
+
+    Otherwise it would be held for ever.
+    """
+    reason = InvalidReturnValue(f"the outcome could not be stored: {error}")
+    return abandoned(outcome.claimed, reason, now=timezone.now())

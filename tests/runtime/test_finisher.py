@@ -5,7 +5,7 @@ import time
 from contextlib import suppress
 
 import pytest
-from django.db import DatabaseError, InterfaceError, OperationalError, connections
+from django.db import DatabaseError, DataError, InterfaceError, OperationalError, connections
 
 from dj_queue.compat import TaskResultStatus, task_finished
 from dj_queue.conf import WorkerOptions
@@ -113,6 +113,36 @@ def test_one_outcome_that_cannot_be_stored_fails_its_own_job_only(db, events):
     assert failed.exception_path == "dj_queue.exceptions.InvalidReturnValue"
     assert failed.message.startswith("the outcome could not be stored: ")
     assert [name for name, _ in events()] == ["outcome_refused"]
+
+
+def test_that_an_outcome_was_refused_waits_for_a_database_that_is_away(db, monkeypatch, events):
+    outcomes = outcomes_of(db, 1)
+    bad = dataclasses.replace(outcomes[0], return_value=object())
+    answers = iter([None, OperationalError("gone"), OperationalError("gone"), None])
+
+    def flaky(db, outcomes):
+        if error := next(answers):
+            raise error
+        return finish(db, outcomes)
+
+    monkeypatch.setattr(module, "finish", flaky)
+
+    finisher = record(db, [bad])
+
+    assert (finisher.pending_count, counts(db)) == (0, {"failed": 1})
+    assert [name for name, _ in events()] == ["outcome_refused"]
+
+
+def test_an_outcome_whose_refusal_is_refused_is_lost(db, monkeypatch, events):
+    def never(db, outcomes):
+        raise DataError("no")
+
+    monkeypatch.setattr(module, "finish", never)
+
+    finisher = record(db, outcomes_of(db, 1))
+
+    assert (finisher.pending_count, counts(db)) == (1, {"claimed": 1})
+    assert [name for name, _ in events()] == ["outcome_refused", "outcome_lost"]
 
 
 def test_an_outcome_that_the_database_refuses_fails_its_job(db):
