@@ -131,6 +131,7 @@ class Finisher(threading.Thread):
         """Give claims back, however long it takes; return early only when told to stop."""
         delay = FIRST_DELAY_SECONDS
         while True:
+            asked_at = time.monotonic()
             try:
                 give_back(self.db, returned.rows)
                 for token in returned.tokens:
@@ -146,7 +147,7 @@ class Finisher(threading.Thread):
                 self.db.connection.close()
             self._pause(delay)
             delay = min(delay * 2, LONGEST_DELAY_SECONDS)
-        outage.end(self.db)
+        outage.end(self.db, asked_at=asked_at)
         for row in returned.rows:
             returned.ledger.strike(row)
         with self._lock:
@@ -156,6 +157,7 @@ class Finisher(threading.Thread):
         """Record a batch, however long it takes; return early only when told to stop."""
         tries, delay, is_suspect = 0, FIRST_DELAY_SECONDS, False
         while batch:
+            asked_at = time.monotonic()
             try:
                 recorded, handed = self._finish(batch)
                 if tries:  # An earlier try may have committed, and its answer was lost.
@@ -163,7 +165,7 @@ class Finisher(threading.Thread):
                     lost = [outcome for outcome in batch if id(outcome) not in kept]
                     recorded = [*recorded, *recorded_before(self.db, lost)] if lost else recorded
                 self._settle(batch, recorded, handed)
-                outage.end(self.db)
+                outage.end(self.db, asked_at=asked_at)
                 return
             except Exception as error:
                 self.db.connection.close()  # It may be what is broken.

@@ -49,15 +49,21 @@ class Outages:
         if not is_known:
             log("database_down", database=db.alias, error=repr(error))
 
-    def end(self, db: QueueDatabase) -> None:
-        """Note that the database answers; log it if it was away."""
+    def end(self, db: QueueDatabase, *, asked_at: float) -> None:
+        """Note that the database answers; log it if it was away.
+
+        It was asked at that moment, in monotonic seconds: what it was asked before it was found to
+        be away proves nothing.
+        """
         place = _place(db)
         if not self._since(place):
             return
         with self._locked():
             since = self._since(place)
-            MOMENT.pack_into(self._memory, place, 0.0)
-        if since:
+            is_over = 0 < since < asked_at
+            if is_over:
+                MOMENT.pack_into(self._memory, place, 0.0)
+        if is_over:
             log("database_up", database=db.alias, seconds=round(time.monotonic() - since, 1))
 
     def _since(self, place: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 from django.db import InterfaceError, OperationalError
 
@@ -29,6 +30,7 @@ class Poller(threading.Thread):
         self.stopping = threading.Event()
         self.wake = threading.Event()
         self._backoff = 0.0
+        self._asked_at = 0.0
 
     def poll(self) -> float:
         """Do one round; return the delay before the next in seconds, 0 for at once."""
@@ -36,7 +38,7 @@ class Poller(threading.Thread):
 
     def answered(self) -> None:
         """Note that the database has answered: for `poll`, which need not ask it each time."""
-        outage.end(self.db)
+        outage.end(self.db, asked_at=self._asked_at)
 
     def stop(self) -> None:
         """Ask the loop to end after the current round; returns at once."""
@@ -54,6 +56,7 @@ class Poller(threading.Thread):
     def _poll_once(self) -> float:
         if not self.registration.is_good:  # Not registered yet, or maybe given up.
             return LOOK_SECONDS
+        self._asked_at = time.monotonic()
         try:
             delay = self.poll()
         except (OperationalError, InterfaceError) as error:

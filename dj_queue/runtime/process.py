@@ -158,9 +158,10 @@ class Heartbeat(threading.Thread):
     def run(self) -> None:
         wait = retry = FIRST_RETRY_SECONDS
         while not self._ending.is_set():
+            asked_at = time.monotonic()
             try:
                 self.beat()
-                outage.end(self.db)
+                outage.end(self.db, asked_at=asked_at)
                 wait, retry = self.interval, FIRST_RETRY_SECONDS
             except Exception as error:
                 self._note(error)

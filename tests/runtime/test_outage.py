@@ -1,6 +1,7 @@
 """What is an outage, and that it is logged once."""
 
 import os
+import time
 
 import pytest
 from django.db import OperationalError
@@ -20,7 +21,7 @@ GONE = OperationalError("gone")
 def db():
     db = queue_database("default")
     yield db
-    outage.end(db)
+    end(db)
 
 
 @pytest.fixture
@@ -36,6 +37,11 @@ def no_way(db, monkeypatch):
 
 def names(events):
     return [event for event, _ in events()]
+
+
+def end(db):
+    """Note that the database has answered just now."""
+    outage.end(db, asked_at=time.monotonic())
 
 
 def lose_connection(db):
@@ -85,18 +91,29 @@ def test_one_that_cannot_be_replaced_is(needs_server, db, events, monkeypatch):
 def test_the_end_is_logged_once_and_says_how_long_it_was(db, no_way, events):
     outage.begin(db, GONE)
 
-    outage.end(db)
-    outage.end(db)
+    end(db)
+    end(db)
 
     assert names(events) == ["database_down", "database_up"]
     assert events()[1][1].keys() == {"database", "seconds"}
+
+
+def test_what_was_asked_before_does_not_end_it(db, no_way, events):
+    asked_at = time.monotonic()
+    outage.begin(db, GONE)
+
+    outage.end(db, asked_at=asked_at)
+
+    assert names(events) == ["database_down"]
+    end(db)
+    assert names(events) == ["database_down", "database_up"]
 
 
 def test_an_outage_of_one_database_is_not_that_of_another(db, no_way, events):
     other = queue_database("bulk")
 
     outage.begin(db, GONE)
-    outage.end(other)
+    end(other)
 
     assert names(events) == ["database_down"]
 
@@ -113,6 +130,6 @@ def test_processes_that_were_forked_know_of_each_others(db, no_way, events):
 
     outage.begin(db, GONE)
     assert names(events) == []
-    outage.end(db)
+    end(db)
 
     assert names(events) == ["database_up"]
