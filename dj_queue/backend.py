@@ -29,6 +29,8 @@ from dj_queue.routers import QueueDatabase, queue_database
 from dj_queue.routers.registry import APPLICATION_ALIAS
 from dj_queue.tasks import QueueTask
 
+NO_KEY = (None, None, None, None)
+"""A job's four columns of a concurrency key, where it has none: given, they cost no look-up."""
 Call = tuple[Task, Sequence[Any], dict[str, Any]]
 """A task with its positional and keyword arguments."""
 
@@ -141,6 +143,7 @@ class DjQueueBackend(BaseTaskBackend):
             now,
             # A Task of another decorator is run once.
             getattr(task, "max_attempts", 1),
+            *NO_KEY,
         )
         if getattr(task, "concurrency", None) is not None:
             default = self.database.options.default_concurrency_duration

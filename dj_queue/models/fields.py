@@ -97,14 +97,21 @@ def normalize_json(value: Any, path: str, depth: int = 0) -> Any:
         case bytes():
             with suppress(UnicodeDecodeError):
                 return value.decode()
-        case Mapping():
+        # Plain types first: asking an abstract one costs several times as much.
+        case list() | tuple():
+            return _listed(value, path, depth)
+        case dict() | Mapping():
             return {
                 _key(k, path): normalize_json(v, f"{path}[{k!r}]", depth + 1)
                 for k, v in value.items()
             }
         case Sequence() if not isinstance(value, bytearray | memoryview):
-            return [normalize_json(item, f"{path}[{i}]", depth + 1) for i, item in enumerate(value)]
+            return _listed(value, path, depth)
     raise NotSerializable(f"{path}: expected a JSON value, got {value!r} ({type(value).__name__})")
+
+
+def _listed(values: Sequence[Any], path: str, depth: int) -> list[Any]:
+    return [normalize_json(item, f"{path}[{i}]", depth + 1) for i, item in enumerate(values)]
 
 
 def _key(key: Any, path: str) -> str:
