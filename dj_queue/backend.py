@@ -29,8 +29,6 @@ from dj_queue.routers import QueueDatabase, queue_database
 from dj_queue.routers.registry import APPLICATION_ALIAS
 from dj_queue.tasks import QueueTask
 
-NO_KEY = (None, None, None, None)
-"""A job's four columns of a concurrency key, where it has none: given, they cost no look-up."""
 Call = tuple[Task, Sequence[Any], dict[str, Any]]
 """A task with its positional and keyword arguments."""
 
@@ -143,7 +141,11 @@ class DjQueueBackend(BaseTaskBackend):
             now,
             # A Task of another decorator is run once.
             getattr(task, "max_attempts", 1),
-            *NO_KEY,
+            # No key yet. A column that is not given is looked for.
+            concurrency_key=None,
+            concurrency_limit=None,
+            concurrency_seconds=None,
+            discards_on_conflict=None,
         )
         if getattr(task, "concurrency", None) is not None:
             default = self.database.options.default_concurrency_duration

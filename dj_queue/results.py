@@ -149,24 +149,30 @@ def _stored_result(job: Job, state: Any, attempts: Sequence[Attempt]) -> TaskRes
     return result
 
 
-def _result(job: Job, task: Task, status: TaskResultStatus, **known: Any) -> TaskResult:
-    values: dict[str, Any] = {
-        "started_at": None,
-        "finished_at": None,
-        "last_attempted_at": None,
-        "args": job.args,
-        "kwargs": job.kwargs,
-        "errors": [],
-        "worker_ids": [],
-        **known,
-    }
+def _result(
+    job: Job,
+    task: Task,
+    status: TaskResultStatus,
+    *,
+    started_at: datetime | None = None,
+    last_attempted_at: datetime | None = None,
+    finished_at: datetime | None = None,
+    errors: Sequence[TaskError] = (),
+    worker_ids: Sequence[str] = (),
+) -> TaskResult:
     return TaskResult(
         task=task,
         id=str(job.id),
         status=status,
         enqueued_at=job.enqueued_at,
+        started_at=started_at,
+        finished_at=finished_at,
+        last_attempted_at=last_attempted_at,
+        args=job.args,  # type: ignore[arg-type]
+        kwargs=job.kwargs,  # type: ignore[arg-type]
         backend=job.backend,
-        **values,
+        errors=list(errors),
+        worker_ids=list(worker_ids),
     )
 
 

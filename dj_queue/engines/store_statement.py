@@ -71,8 +71,8 @@ def store_one(job: Job, is_scheduled: bool, payload: str | None) -> tuple[str, l
 
     With a payload it notifies.
     """
-    names = _columns([job])
     row = vars(job)
+    names = [*ALWAYS, *[name for name, usual in DEFAULTS.items() if row[name] != usual]]
     values = [encode_json(row[name]) if name in JSON else row[name] for name in names]
     told = () if payload is None else (payload,)
     return _one(tuple(names), is_scheduled, bool(told)), [*values, *told]
@@ -89,15 +89,20 @@ def store_many(
     ready: Sequence[Job], scheduled: Sequence[Job], payload: str | None
 ) -> tuple[str, list[Any]]:
     """Return the statement that stores jobs, at least one, and its parameters."""
-    jobs = [*ready, *scheduled]
+    rows = [vars(job) for job in [*ready, *scheduled]]
     arrays: dict[str, list[Any]] = {}
     constants: dict[str, Any] = {}
-    names = _columns(jobs)
+    needed = [
+        name
+        for name, usual in DEFAULTS.items()
+        if [row[name] for row in rows].count(usual) < len(rows)
+    ]
+    names = [*ALWAYS, *needed]
     for name in (*names, "is_scheduled"):
         if name == "is_scheduled":
             column: list[Any] = [False] * len(ready) + [True] * len(scheduled)
         else:
-            column = [getattr(job, name) for job in jobs]
+            column = [row[name] for row in rows]
         if name in JSON:  # Before they are compared: to Python [1], [True] and [1.0] are equal.
             column = list(map(encode_json, column))
         is_constant = name != "id" and column.count(column[0]) == len(column)
@@ -113,13 +118,3 @@ def store_many(
         columns=", ".join(names),
     )
     return sql, [*constants.values(), *map(array, arrays.values()), payload]
-
-
-def _columns(jobs: Sequence[Job]) -> list[str]:
-    rows = [vars(job) for job in jobs]
-    needed = [
-        name
-        for name, default in DEFAULTS.items()
-        if [row[name] for row in rows].count(default) < len(rows)
-    ]
-    return [*ALWAYS, *needed]
