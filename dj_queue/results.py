@@ -149,7 +149,7 @@ def _stored_result(job: Job, state: Any, attempts: Sequence[Attempt]) -> TaskRes
     return result
 
 
-def _result(
+def _result(  # noqa: PLR0913 - as many as a TaskResult has
     job: Job,
     task: Task,
     status: TaskResultStatus,

@@ -45,10 +45,13 @@ UNDEFINED_TABLE = "42P01"
 # as often as there are rows to join, where the statistics are from a moment without any.
 HELD = f"""SELECT ctid AS spot, c.* FROM {table(ClaimedExecution)} c
     WHERE c.job_id = {{held}}.job_id AND c.claim_token = {{held}}.claim_token"""
+# Each array in a query of its own, so that the planner takes it for ten rows whatever it holds:
+# knowing how many, it would plan a prepared statement anew each time.
 FINISH = f"""
 WITH outcome AS (
-    SELECT * FROM unnest(%s::uuid[], %s::uuid[], %s::timestamptz[], %s::timestamptz[], %s::text[],
-        %s::float8[])
+    SELECT * FROM unnest(
+        (SELECT %s::uuid[]), (SELECT %s::uuid[]), (SELECT %s::timestamptz[]),
+        (SELECT %s::timestamptz[]), (SELECT %s::text[]), (SELECT %s::float8[]))
     AS outcome(job_id, claim_token, started_at, finished_at, return_value, wait)
 ), held AS MATERIALIZED (
     SELECT c.*, o.started_at, o.finished_at, o.return_value, o.wait
@@ -83,6 +86,11 @@ INSERT INTO {table(Semaphore)} AS s (concurrency_key, held, expires_at)
 SELECT key, 0, %s FROM unnest(%s::varchar[]) WITH ORDINALITY AS wanted(key, place) ORDER BY place
 ON CONFLICT (concurrency_key) DO UPDATE SET held = s.held RETURNING {columns(Semaphore, "s.")}
 """
+
+# Without a new version of the row. Of a key that has none nothing can be handed on at once.
+LOCK_KNOWN = f"""SELECT FROM unnest((SELECT %s::varchar[])) AS wanted(key) CROSS JOIN LATERAL (
+    SELECT FROM {table(Semaphore)} WHERE concurrency_key = wanted.key FOR UPDATE
+) locked"""
 
 FINISHED = ("job", "started_at", "finished_at", "return_value")
 
@@ -173,7 +181,7 @@ class PostgreSQLEngine(ClaimEngine):
     ) -> tuple[HandedOn, set[str]]:
         # All parts of a statement share a snapshot: this one's is to see each blocked job whose
         # enqueue had the lock before.
-        self.lock_semaphores(db, sorted(set(ended.values())), now)
+        _execute(db, LOCK_KNOWN, [array(sorted(set(ended.values())))])
         rows = _execute(db, HAND_ON, parameters(db, ended, now, heir)).fetchall()
         left = {key for key, is_settled, *_ in rows if not is_settled}
         taken = [row for _, _, *row in rows if row[0] is not None]
