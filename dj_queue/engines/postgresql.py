@@ -88,9 +88,11 @@ ON CONFLICT (concurrency_key) DO UPDATE SET held = s.held RETURNING {columns(Sem
 """
 
 # Without a new version of the row. Of a key that has none nothing can be handed on at once.
-LOCK_KNOWN = f"""SELECT FROM unnest((SELECT %s::varchar[])) AS wanted(key) CROSS JOIN LATERAL (
+LOCK_KNOWN = f"""
+SELECT wanted.key FROM unnest((SELECT %s::varchar[])) AS wanted(key) CROSS JOIN LATERAL (
     SELECT FROM {table(Semaphore)} WHERE concurrency_key = wanted.key FOR UPDATE
-) locked"""
+) locked
+"""
 
 FINISHED = ("job", "started_at", "finished_at", "return_value")
 
@@ -181,9 +183,12 @@ class PostgreSQLEngine(ClaimEngine):
     ) -> tuple[HandedOn, set[str]]:
         # All parts of a statement share a snapshot: this one's is to see each blocked job whose
         # enqueue had the lock before.
-        _execute(db, LOCK_KNOWN, [array(sorted(set(ended.values())))])
+        keys = set(ended.values())
+        locked = {key for (key,) in _execute(db, LOCK_KNOWN, [array(sorted(keys))]).fetchall()}
+        if len(locked) < len(keys):
+            ended = {job_id: key for job_id, key in ended.items() if key in locked}
         rows = _execute(db, HAND_ON, parameters(db, ended, now, heir)).fetchall()
-        left = {key for key, is_settled, *_ in rows if not is_settled}
+        left = (keys - locked) | {key for key, is_settled, *_ in rows if not is_settled}
         taken = [row for _, _, *row in rows if row[0] is not None]
         ready = {(backend, queue) for backend, queue, _, job_id, *_ in taken if job_id is None}
         for other in sorted({backend for backend, _ in ready}):

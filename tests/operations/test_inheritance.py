@@ -207,9 +207,11 @@ def test_where_the_limit_was_raised_the_heir_holds_what_it_has_room_for(db, room
     assert audit(db) == 2
 
 
-def test_an_heir_holds_the_next_job_also_where_slots_were_counted_wrongly(db):
+@pytest.mark.parametrize("is_missing", [False, True])
+def test_an_heir_holds_the_next_job_also_where_slots_were_counted_wrongly(db, is_missing):
     first, second, third = arrive(db, keyed(db), keyed(db), keyed(db))
-    db.objects(Semaphore).update(held=0)
+    semaphore = db.objects(Semaphore)
+    semaphore.delete() if is_missing else semaphore.update(held=0)
 
     [row] = run(db)
 
