@@ -45,13 +45,12 @@ UNDEFINED_TABLE = "42P01"
 # as often as there are rows to join, where the statistics are from a moment without any.
 HELD = f"""SELECT ctid AS spot, c.* FROM {table(ClaimedExecution)} c
     WHERE c.job_id = {{held}}.job_id AND c.claim_token = {{held}}.claim_token"""
-# Each array in a query of its own, so that the planner takes it for ten rows whatever it holds:
-# knowing how many, it would plan a prepared statement anew each time.
+# Where it is prepared it is planned anew each time all the same, because the planner sees how many
+# there are. That is as well: a plan from a moment without claims would read all there are by now.
 FINISH = f"""
 WITH outcome AS (
-    SELECT * FROM unnest(
-        (SELECT %s::uuid[]), (SELECT %s::uuid[]), (SELECT %s::timestamptz[]),
-        (SELECT %s::timestamptz[]), (SELECT %s::text[]), (SELECT %s::float8[]))
+    SELECT * FROM unnest(%s::uuid[], %s::uuid[], %s::timestamptz[], %s::timestamptz[], %s::text[],
+        %s::float8[])
     AS outcome(job_id, claim_token, started_at, finished_at, return_value, wait)
 ), held AS MATERIALIZED (
     SELECT c.*, o.started_at, o.finished_at, o.return_value, o.wait
@@ -85,13 +84,6 @@ LOCK_SEMAPHORES = f"""
 INSERT INTO {table(Semaphore)} AS s (concurrency_key, held, expires_at)
 SELECT key, 0, %s FROM unnest(%s::varchar[]) WITH ORDINALITY AS wanted(key, place) ORDER BY place
 ON CONFLICT (concurrency_key) DO UPDATE SET held = s.held RETURNING {columns(Semaphore, "s.")}
-"""
-
-# Without a new version of the row. Of a key that has none nothing can be handed on at once.
-LOCK_KNOWN = f"""
-SELECT wanted.key FROM unnest((SELECT %s::varchar[])) AS wanted(key) CROSS JOIN LATERAL (
-    SELECT FROM {table(Semaphore)} WHERE concurrency_key = wanted.key FOR UPDATE
-) locked
 """
 
 FINISHED = ("job", "started_at", "finished_at", "return_value")
@@ -183,12 +175,9 @@ class PostgreSQLEngine(ClaimEngine):
     ) -> tuple[HandedOn, set[str]]:
         # All parts of a statement share a snapshot: this one's is to see each blocked job whose
         # enqueue had the lock before.
-        keys = set(ended.values())
-        locked = {key for (key,) in _execute(db, LOCK_KNOWN, [array(sorted(keys))]).fetchall()}
-        if len(locked) < len(keys):
-            ended = {job_id: key for job_id, key in ended.items() if key in locked}
+        self.lock_semaphores(db, sorted(set(ended.values())), now)
         rows = _execute(db, HAND_ON, parameters(db, ended, now, heir)).fetchall()
-        left = (keys - locked) | {key for key, is_settled, *_ in rows if not is_settled}
+        left = {key for key, is_settled, *_ in rows if not is_settled}
         taken = [row for _, _, *row in rows if row[0] is not None]
         ready = {(backend, queue) for backend, queue, _, job_id, *_ in taken if job_id is None}
         for other in sorted({backend for backend, _ in ready}):
