@@ -45,7 +45,6 @@ class MariaDBEngine(MySQLEngine):
     name = "MariaDB"
     isolation_variable = "tx_isolation"  # transaction_isolation only since 11.1
     oldest = (10, 6)
-    hands_on_at_once = True
 
     def unfit(self, server: Server) -> str | None:
         # Between these its uuid type sorted bytes in another order: id order was not age.
@@ -91,7 +90,7 @@ class MariaDBEngine(MySQLEngine):
         self, db: QueueDatabase, ended: Mapping[UUID, str], now: datetime, heir: Heir | None
     ) -> tuple[HandedOn, set[str]]:
         if len(ended) > MOST_AT_ONCE or len(set(ended.values())) > 1:
-            return HandedOn(), set(ended.values())
+            return super().hand_on(db, ended, now, heir)
         [key] = set(ended.values())
         found: list[Sequence[Any]] = []
         with db.cursor() as cursor:

@@ -95,7 +95,6 @@ class PostgreSQLEngine(ClaimEngine):
     oldest = (14,)
     skips_by_recursion = True
     can_notify = True
-    hands_on_at_once = True
 
     def store(self, db: QueueDatabase, ready: Sequence[Job], scheduled: Sequence[Job]) -> None:
         queues = {job.queue_name for job in ready}

@@ -24,9 +24,6 @@ IS_PRECEDED = f"""EXISTS (SELECT 1 FROM {table(ReadyExecution)} WHERE backend = 
 class SemaphoreLocks:
     """Locks semaphores, so that one transaction at a time says who gets the slots of a key."""
 
-    hands_on_at_once = False
-    """Whether `hand_on` is there: most of what operations.slots does, as one statement."""
-
     def lock_semaphores(
         self, db: QueueDatabase, keys: Sequence[str], now: datetime
     ) -> dict[str, Semaphore]:
@@ -59,10 +56,11 @@ class SemaphoreLocks:
         """Take back the slots of ended jobs and hand them on, to `heir` first; wake the workers.
 
         `ended` gives each job's key; locks the semaphores of these. Return who got slots, and the
-        keys that are left to be settled: those of which more or less is free than these jobs held,
-        or that cost less in another way. Needs an open transaction.
+        keys that are left for operations.slots to settle: those of which more or less is free than
+        these jobs held, and all where the vendor cannot do it at once, or not for less. Needs an
+        open transaction.
         """
-        raise NotImplementedError
+        return HandedOn(), set(ended.values())
 
     def next_blocked(
         self, db: QueueDatabase, wanted: Mapping[str, int], *, for_heir: bool

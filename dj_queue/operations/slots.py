@@ -49,10 +49,9 @@ def settle(
     in_order = sorted(set(keys))
     if not in_order:
         return HandedOn()
-    engine = engine_for(db)
-    if not ended or not engine.hands_on_at_once:
-        return _settle(db, in_order, ended or {}, now, recount=recount, heir=heir)
-    handed, left = engine.hand_on(db, ended, now, heir)
+    if not ended:
+        return _settle(db, in_order, {}, now, recount=recount, heir=heir)
+    handed, left = engine_for(db).hand_on(db, ended, now, heir)
     if left:
         rest = {job_id: key for job_id, key in ended.items() if key in left}
         if heir is not None:

@@ -1,23 +1,21 @@
 """The finisher: group commit."""
 
-import dataclasses
 import time
 from contextlib import suppress
 
 import pytest
-from django.db import DatabaseError, DataError, InterfaceError, OperationalError, connections
+from django.db import DatabaseError, InterfaceError, OperationalError, connections
 
 from dj_queue.compat import TaskResultStatus, task_finished
 from dj_queue.conf import WorkerOptions
-from dj_queue.models import Attempt, FailedExecution
-from dj_queue.operations.claim import claim, release
-from dj_queue.operations.execute import execute
+from dj_queue.operations.claim import release
 from dj_queue.operations.finish import finish
 from dj_queue.runtime import finisher as module
 from dj_queue.runtime.finisher import BATCH_SIZE, Finisher
 from dj_queue.runtime.ledger import Ledger
 from dj_queue.runtime.units import Unit
-from tests.jobs import EVERY, ME, NOW, counts, states, store
+from tests.jobs import EVERY, counts, states
+from tests.runtime.finishing import outcomes_of, record
 
 pytestmark = pytest.mark.django_db(transaction=True, **EVERY)
 
@@ -33,24 +31,6 @@ def batches(monkeypatch):
 
     monkeypatch.setattr(module, "finish", counted)
     return sizes
-
-
-def outcomes_of(db, count, **columns):
-    store(db, count=count, **columns)
-    claimed = claim(db, ["*"], limit=count, process_id=ME, now=NOW)
-    return [execute(db, row, clock=lambda: NOW) for row in claimed]
-
-
-def record(db, outcomes, seconds=20.0):
-    """Hand in all outcomes before the finisher starts, then let it end."""
-    finisher = Finisher(db)
-    for outcome in outcomes:
-        finisher.hand_in(outcome)
-    finisher.start()
-    finisher.stop(time.monotonic() + seconds)
-    finisher.join(30)
-    assert not finisher.is_alive()
-    return finisher
 
 
 def test_what_has_piled_up_is_recorded_in_one_transaction(db, batches):
@@ -99,65 +79,6 @@ def test_an_outcome_alone_is_recorded_at_once(db):
         task_finished.disconnect(receiver)
 
     assert seen == [{outcome.claimed.job_id: ["finished"]}]
-
-
-def test_one_outcome_that_cannot_be_stored_fails_its_own_job_only(db, events):
-    outcomes = outcomes_of(db, 3)
-    bad = outcomes[1] = dataclasses.replace(outcomes[1], return_value=object())
-
-    record(db, outcomes)
-
-    assert counts(db) == {"failed": 1, "finished": 2}
-    failed = db.objects(FailedExecution).get()
-    assert failed.job_id == bad.claimed.job_id
-    assert failed.exception_path == "dj_queue.exceptions.InvalidReturnValue"
-    assert failed.message.startswith("the outcome could not be stored: ")
-    assert [name for name, _ in events()] == ["outcome_refused"]
-
-
-def test_that_an_outcome_was_refused_waits_for_a_database_that_is_away(db, monkeypatch, events):
-    outcomes = outcomes_of(db, 1)
-    bad = dataclasses.replace(outcomes[0], return_value=object())
-    answers = iter([None, OperationalError("gone"), OperationalError("gone"), None])
-
-    def flaky(db, outcomes):
-        if error := next(answers):
-            raise error
-        return finish(db, outcomes)
-
-    monkeypatch.setattr(module, "finish", flaky)
-
-    finisher = record(db, [bad])
-
-    assert (finisher.pending_count, counts(db)) == (0, {"failed": 1})
-    assert [name for name, _ in events()] == ["outcome_refused"]
-
-
-def test_an_outcome_whose_refusal_is_refused_is_lost(db, monkeypatch, events):
-    def never(db, outcomes):
-        raise DataError("no")
-
-    monkeypatch.setattr(module, "finish", never)
-
-    finisher = record(db, outcomes_of(db, 1))
-
-    assert (finisher.pending_count, counts(db)) == (1, {"claimed": 1})
-    assert [name for name, _ in events()] == ["outcome_refused", "outcome_lost"]
-
-
-def test_an_outcome_that_the_database_refuses_fails_its_job(db):
-    [outcome] = outcomes_of(db, 1, task_path="tests.shop.tasks.fail", args=["x"])
-    # What no column takes on any vendor: a NUL on PostgreSQL, too long a path on the others.
-    failure = dataclasses.replace(outcome.failure, exception_path="x\x00" * 300)
-    refused = dataclasses.replace(outcome, failure=failure)
-
-    record(db, [refused])
-
-    if db.vendor == "sqlite":  # SQLite takes anything.
-        assert db.objects(Attempt).get().exception_path == "x\x00" * 300
-    else:
-        assert db.objects(Attempt).get().exception_path.endswith("InvalidReturnValue")
-    assert counts(db) == {"failed": 1}
 
 
 def test_outcomes_wait_for_a_database_that_is_away(db, monkeypatch, events):
@@ -223,24 +144,6 @@ def test_a_database_that_takes_no_writes_for_a_while_loses_nothing(db, monkeypat
     finisher = record(db, outcomes_of(db, 3))
 
     assert (counts(db), finisher.pending_count, events()) == ({"finished": 3}, 0, [])
-
-
-def test_an_outcome_too_large_for_the_server_is_told_from_a_server_in_trouble(db, monkeypatch):
-    outcomes = outcomes_of(db, 2)
-    large = outcomes[0]
-
-    def refusing(db, outcomes):
-        if any(each is large for each in outcomes):
-            raise OperationalError("packet too large")
-        return finish(db, outcomes)
-
-    monkeypatch.setattr(module, "finish", refusing)
-    monkeypatch.setattr(module, "FIRST_DELAY_SECONDS", 0.001)
-
-    finisher = record(db, outcomes)
-
-    assert (counts(db), finisher.pending_count) == ({"failed": 1, "finished": 1}, 0)
-    assert "packet too large" in db.objects(FailedExecution).get().message
 
 
 def test_a_receiver_that_ends_the_program_does_not_end_the_finisher(db, events):
