@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import environment
+import interpreters
 import servers
 from environment import Missing
 from suite import Row
@@ -23,6 +22,9 @@ NAMES = (*CHECKS, *VENDORS, "mixed")
 DRIVERS = {"postgresql": "postgres", "mariadb": "mysql", "mysql": "mysql"}
 MIXED = {"default": "postgresql", "queue": "mariadb", "bulk": "mysql"}
 COMBINATION = re.compile(r"py(\d)(\d+)-django\d+-(\w+)")
+CACHES = environment.VENVS / "results"
+# Without bytecode, each process that a test starts would compile the package again.
+UNINHERITED = {"DJANGO_SETTINGS_MODULE", "PYTHONDONTWRITEBYTECODE"}
 
 
 @dataclass
@@ -32,6 +34,7 @@ class Plan:
     python: Path
     directory: Path
     pytest_arguments: list[str]
+    has_sqlite: bool
     versions: dict[str, str] = field(default_factory=dict)
     addresses: dict[str, str] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
@@ -63,7 +66,9 @@ class Plan:
         """Give the row of one vendor on the default combination."""
         if vendor in self.missing:
             return Row(vendor, remedy=self.missing[vendor])
-        return self._suite(vendor, self.versions[vendor], vendor)
+        # What touches no database is the same on every vendor: SQLite's row has it.
+        part = "" if vendor == "sqlite" or not self.has_sqlite else "databases"
+        return self._suite(vendor, self.versions[vendor], vendor, part)
 
     def mixed(self) -> Row:
         """Give the row of databases of different vendors, SQLite in place of a missing one."""
@@ -74,72 +79,85 @@ class Plan:
         if set(chosen.values()) == {"sqlite"}:
             return Row("mixed", remedy="make one of postgresql, mariadb and mysql available")
         databases = ",".join(f"{alias}={vendor}" for alias, vendor in chosen.items())
-        return self._suite("mixed", "+".join(chosen.values()), databases)
+        part = "databases" if self.has_sqlite else ""
+        return self._suite("mixed", "+".join(chosen.values()), databases, part)
 
     def check(self, name: str, tox: Path) -> Row:
         """Give the row of a tox environment that is not a suite."""
         command = [str(tox), "-m", "tox", "run", "-q", "-e", name]
         return Row(name, command=command, environment=self._environment())
 
-    def combination(self, name: str, vendor: str, tox: Path) -> Row:
-        """Give the row of one tox environment of the matrix."""
+    def matrix(self, vendor: str, tox: Path) -> list[Row]:
+        """Give a row for each combination of tox.ini beside our own, and each missing Python."""
         if vendor in self.missing:
-            return Row(name, remedy=self.missing[vendor])
-        junit = self.directory / f"{name}.xml"
-        command = [str(tox), "-m", "tox", "run", "-q", "-e", name, "--", *self._arguments(junit)]
-        return Row(name, self.versions[vendor], command, self._environment(), junit)
+            return []
+        found = combinations(tox, vendor)
+        versions = dict.fromkeys(version for _, version in found)
+        absent = [version for version in versions if not interpreters.answers(version)]
+        names = [name for name, version in found if version not in absent]
+        rows = [
+            Row(f"python{version}", remedy=f"install Python {version}, so that it is on the PATH")
+            for version in absent
+        ]
+        for name, part in shared(names, f"{tag(self.python)}-{vendor}").items():
+            row = self._row(name, self.versions[vendor], {"DJ_QUEUE_TEST_PART": part})
+            row.command[:0] = [str(tox), "-m", "tox", "run", "-q", "-e", name, "--"]
+            rows.append(row)
+        return rows
 
-    def _suite(self, name: str, version: str, databases: str) -> Row:
-        junit = self.directory / f"{name}.xml"
-        command = [str(self.python), "-m", "pytest", *self._arguments(junit)]
+    def _suite(self, name: str, version: str, databases: str, part: str = "") -> Row:
         chosen = {
             "DJ_QUEUE_TEST_DATABASES": databases,
             # Rows share servers; each has its own databases there.
             "DJ_QUEUE_TEST_SUFFIX": os.environ.get("DJ_QUEUE_TEST_SUFFIX", "") + name,
+            "DJ_QUEUE_TEST_PART": part,
         }
-        return Row(name, version, command, self._environment() | chosen, junit)
+        row = self._row(name, version, chosen)
+        row.command[:0] = [str(self.python), "-m", "pytest"]
+        return row
 
-    def _arguments(self, junit: Path) -> list[str]:
-        # The cache would be written by several runs at once.
-        return [f"--junitxml={junit}", "-p", "no:cacheprovider", *self.pytest_arguments]
+    def _row(self, name: str, version: str, chosen: dict[str, str]) -> Row:
+        """Give a suite's row, its command without the program."""
+        junit = self.directory / f"{name}.xml"
+        # A cache for each row: several are written at once, and --last-failed reads them.
+        arguments = [f"--junitxml={junit}", "-o", f"cache_dir={CACHES / name}"]
+        command = [*arguments, *self.pytest_arguments]
+        return Row(name, version, command, self._environment() | chosen, junit)
 
     def _environment(self) -> dict[str, str]:
         inherited = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith("DJ_QUEUE_TEST_") and name != "DJANGO_SETTINGS_MODULE"
+            if not name.startswith("DJ_QUEUE_TEST_") and name not in UNINHERITED
         }
         return {**inherited, "PYTHONUNBUFFERED": "1", **self.addresses}
 
 
-def combinations(tox: Path) -> list[tuple[str, str, str]]:
-    """List the suites of tox.ini as (name, Python version, vendor), in tox's order."""
+def tag(python: Path) -> str:
+    """Name the combination of an environment as tox.ini does, like py313-django61."""
+    code = (
+        "import sys, django;"
+        "print('py%d%d-django%d%d' % (*sys.version_info[:2], *django.VERSION[:2]))"
+    )
+    return environment.run([str(python), "-c", code])[1].strip()
+
+
+def combinations(tox: Path, vendor: str) -> list[tuple[str, str]]:
+    """List the suites that tox.ini has for a vendor as (name, Python version), oldest first."""
     status, output = environment.run([str(tox), "-m", "tox", "list", "--no-desc", "-q"])
     if status:
         raise Missing(f"tox could not read tox.ini:\n{output}")
     found = (COMBINATION.fullmatch(line.strip()) for line in output.splitlines())
-    return [(m[0], f"{m[1]}.{m[2]}", m[3]) for m in found if m]
+    return [(m[0], f"{m[1]}.{m[2]}") for m in found if m and m[3] == vendor]
 
 
-def show_interpreters() -> None:
-    """Make every Python 3 that pyenv has answer by its name, after those chosen already."""
-    if not shutil.which("pyenv"):
-        return
-    status, output = environment.run(["pyenv", "versions", "--bare"])
-    newest = {}
-    for line in output.splitlines() if status == 0 else ():
-        if found := re.fullmatch(r"\s*(3\.\d+)\.(\d+)\s*", line):
-            newest[found[1]] = max(int(found[2]), newest.get(found[1], 0))
-    # pyenv's own python3 sets the variable to the version it runs.
-    chosen = [each for each in os.environ.get("PYENV_VERSION", "").split(":") if each]
-    added = [f"{minor}.{patch}" for minor, patch in newest.items()]
-    if added:
-        os.environ["PYENV_VERSION"] = ":".join(dict.fromkeys(chosen + added))
+def shared(names: list[str], own: str) -> dict[str, str]:
+    """Give the part of the suite that each combination runs; `own` is the one that runs it all.
 
-
-def has_interpreter(version: str) -> bool:
-    """Tell whether python3.X answers by its name, or is the one that runs this."""
-    if version == f"{sys.version_info[0]}.{sys.version_info[1]}":
-        return True
-    program = shutil.which(f"python{version}")
-    return bool(program) and environment.run([program, "--version"])[0] == 0
+    Every test runs on the oldest combination, on the newest, and on one of those in between.
+    """
+    others = [name for name in names if name != own]
+    whole = {names[0], names[-1]} - {own}
+    middle = [name for name in others if name not in whole]
+    shares = {name: f"{place}/{len(middle)}" for place, name in enumerate(middle, start=1)}
+    return {name: shares.get(name, "1/1") for name in others}

@@ -9,6 +9,7 @@ import time
 from suite import Row
 
 SPINNER = "|/-\\"
+LINE_SECONDS = 25
 HEADINGS = ("vendor", "version", "passed", "failed", "skipped", "seconds")
 
 
@@ -18,7 +19,7 @@ class Screen:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.terminal = sys.stdout.isatty()
-        self.began = time.monotonic()
+        self.began = self.told = time.monotonic()
 
     def say(self, text: str) -> None:
         """Print a line, or several."""
@@ -26,14 +27,16 @@ class Screen:
             print(f"{self._clear()}{text}", flush=True)
 
     def watch(self, names: list[str]) -> None:
-        """Show what runs, on a terminal only."""
-        if not self.terminal:
-            return
-        seconds = time.monotonic() - self.began
-        mark = SPINNER[int(seconds * 5) % len(SPINNER)]
-        with self.lock:
-            text = f"{mark} {seconds:.0f} s: {', '.join(names)}"
-            print(f"{self._clear()}{text[:78]}", end="", flush=True)
+        """Show what runs: at all times on a terminal, else in a line now and then."""
+        now = time.monotonic()
+        text = f"{now - self.began:.0f} s: {', '.join(names)}"
+        if self.terminal:
+            mark = SPINNER[int(now * 5) % len(SPINNER)]
+            with self.lock:
+                print(f"{self._clear()}{f'{mark} {text}'[:78]}", end="", flush=True)
+        elif now - self.told >= LINE_SECONDS:
+            self.told = now
+            self.say(text)
 
     def _clear(self) -> str:
         return "\r\x1b[K" if self.terminal else ""
@@ -49,6 +52,19 @@ def table(rows: list[Row]) -> str:
             remedy = row.remedy.rstrip().replace("\n", "\n    ")
             printed += ["", f"{row.name} NOT RUN; to run it:", f"    {remedy}"]
     return "\n".join(printed)
+
+
+def skips(rows: list[Row]) -> str:
+    """Say why tests were skipped, the most frequent reason first, and on which rows."""
+    reasons: dict[str, dict[str, int]] = {}
+    for row in rows:
+        for reason, count in row.skips.items():
+            reasons.setdefault(reason.removeprefix("Skipped: "), {})[row.name] = count
+    lines = [
+        f"  {sum(counts.values()):>5}  {reason} ({', '.join(counts)})"
+        for reason, counts in sorted(reasons.items(), key=lambda each: -sum(each[1].values()))
+    ]
+    return "\n".join(["", "skipped:", *lines]) if lines else ""
 
 
 def totals(rows: list[Row], missed: list[str]) -> str:

@@ -51,7 +51,7 @@ class Server:
     def stop(self) -> None:
         """Stop the server and remove its data, if it is ours."""
         if self.process and self.directory:
-            _end(self.process, self.directory)
+            _end(self.process, self.directory, self.vendor)
 
 
 def variable(vendor: str) -> str:
@@ -170,7 +170,7 @@ def _start(
         version = _wait(vendor, url, python, process, log)
     except BaseException:
         if process:
-            _end(process, directory)
+            _end(process, directory, vendor)
         shutil.rmtree(directory, ignore_errors=True)
         raise
     return Server(vendor, url, version, process, directory)
@@ -191,10 +191,14 @@ def _wait(vendor: str, url: str, python: Path, process: subprocess.Popen, log: P
     raise Missing(f"{process.args[0]} did not start:\n{tail(log.read_text(errors='replace'))}")
 
 
-def _end(process: subprocess.Popen, directory: Path) -> None:
+def fast_shutdown(vendor: str) -> signal.Signals:
+    """Give the signal that stops a server without waiting for its clients."""
     # INT is PostgreSQL's fast shutdown; TERM would wait for every client to leave.
-    fast = signal.SIGINT if "postgres" in Path(process.args[0]).name else signal.SIGTERM
-    for sent in (fast, signal.SIGKILL):
+    return signal.SIGINT if vendor == "postgresql" else signal.SIGTERM
+
+
+def _end(process: subprocess.Popen, directory: Path, vendor: str) -> None:
+    for sent in (fast_shutdown(vendor), signal.SIGKILL):
         if process.poll() is None:
             process.send_signal(sent)
             try:

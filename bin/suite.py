@@ -6,10 +6,12 @@ A lane is a list of rows that run one after the other; lanes run side by side.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
@@ -21,6 +23,8 @@ from environment import ROOT
 
 # A test that is told to stop drops its databases first.
 STOP_SECONDS = 10
+PERCENT = re.compile(rb"\[ *(\d+%)\]")
+TAIL_BYTES = 4096
 
 
 @dataclass
@@ -37,6 +41,8 @@ class Row:
     skipped: int = 0
     seconds: float = 0.0
     remedy: str = ""
+    skips: Counter[str] = field(default_factory=Counter)
+    """How many tests were skipped, by reason."""
 
     @property
     def ran(self) -> bool:
@@ -62,7 +68,7 @@ class Runner:
         try:
             futures = [executor.submit(self._run_lane, lane) for lane in lanes]
             while wait(futures, timeout=0.2).not_done:
-                watch(list(self.running))
+                watch([self._progress(name) for name in list(self.running)])
             for future in futures:
                 future.result()
         finally:
@@ -74,6 +80,13 @@ class Runner:
         self.stopping.set()
         for process in list(self.running.values()):
             _end(process)
+
+    def _progress(self, name: str) -> str:
+        """Name a row and how far pytest has come, like `sqlite 45%`."""
+        with (self.directory / f"{name}.log").open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - TAIL_BYTES))
+            found = PERCENT.findall(log.read())
+        return f"{name} {found[-1].decode()}" if found else name
 
     def _run_lane(self, lane: list[Row]) -> None:
         for row in lane:
@@ -171,5 +184,6 @@ def _count(row: Row, status: int) -> None:
             row.failed += failures + errors
             row.skipped += skipped
             row.passed += max(0, total - failures - errors - skipped)
+            row.skips.update(each.get("message", "") for each in suite.iter("skipped"))
     if status and not row.failed:
         row.failed = 1

@@ -3,22 +3,45 @@
 import logging
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from django.db import connections
 
 from dj_queue.routers import QueueDatabase, queue_database
-from tests import databases
+from tests import databases, durations, selection
 
 pytest_plugins = ["pytester"]
 
 CHOSEN = os.environ.get("DJ_QUEUE_TEST_DATABASES") or "sqlite"
+PART = os.environ.get("DJ_QUEUE_TEST_PART", "")
+LEFT_TO_OTHERS = set(selection.files_of_other_shares(PART))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tell where the time goes when slow tests are asked for."""
+    if config.getoption("durations") is not None:
+        config.pluginmanager.register(durations.Durations())
 
 
 def pytest_report_header() -> str:
-    """Name the vendor of each database at the top of the run."""
+    """Name the vendor of each database, and the part of the suite, at the top of the run."""
     vendors = databases.vendor_by_alias(CHOSEN)
-    return "databases: " + ", ".join(f"{alias} on {vendors[alias]}" for alias in vendors)
+    header = "databases: " + ", ".join(f"{alias} on {vendors[alias]}" for alias in vendors)
+    return f"{header}; part: {PART}" if PART else header
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leave the files of other shares unread."""
+    return True if collection_path in LEFT_TO_OTHERS else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect the tests that another run has."""
+    deselected = [item for item in items if not selection.belongs(item, PART)]
+    if deselected:
+        config.hook.pytest_deselected(items=deselected)
+        items[:] = [item for item in items if item not in set(deselected)]
 
 
 @pytest.fixture(scope="session")

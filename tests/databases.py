@@ -5,6 +5,7 @@ DJ_QUEUE_TEST_DATABASES is one vendor for all aliases, or one for each like
 """
 
 import atexit
+import json
 import os
 import shutil
 import tempfile
@@ -15,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
+KEPT = Path(__file__).parents[1] / ".venvs" / "servers.json"
 VENDORS = ("sqlite", "postgresql", "mariadb", "mysql")
 NAMES = {"default": "dj_queue_app", "queue": "dj_queue_queue", "bulk": "dj_queue_bulk"}
 SCHEMES = {"postgresql": "postgresql", "mariadb": "mysql", "mysql": "mysql"}
@@ -94,14 +96,22 @@ def _directory(environment: MutableMapping[str, str]) -> Path | None:
     return Path(directory)
 
 
+def _kept_server(vendor: str) -> str | None:
+    """Give the address of the server that bin/servers keeps up."""
+    if not KEPT.is_file():
+        return None
+    entries = json.loads(KEPT.read_text(encoding="utf-8"))
+    return next((entry["url"] for entry in entries if entry["vendor"] == vendor), None)
+
+
 def _server(vendor: str, environment: Mapping[str, str]) -> dict[str, Any]:
     variable, scheme = f"DJ_QUEUE_TEST_{vendor.upper()}", SCHEMES[vendor]
     example = f"{scheme}://user:password@127.0.0.1:port"
-    address = environment.get(variable)
+    address = environment.get(variable) or _kept_server(vendor)
     if not address:
         raise ImproperlyConfigured(
             f"expected {variable} to be the address of a {vendor} server like {example}, got "
-            f"nothing; set it, or let bin/test start a server"
+            f"nothing; set it, or start a server with: bin/servers up {vendor}"
         )
     try:
         url = urlsplit(address)

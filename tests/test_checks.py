@@ -5,6 +5,9 @@ from django.core.checks import run_checks
 
 from dj_queue.checks.routing import check_options
 
+# Checks look at DATABASES and ask each connection for its vendor.
+pytestmark = pytest.mark.usefixtures("vendor_by_alias")
+
 
 def found(databases=None):
     """Run the project's checks as `manage.py check` does; give our messages."""

@@ -222,7 +222,8 @@ def test_what_pages_import_from_the_package_exists() -> None:
 
 
 def test_test_variables_are_those_of_the_suite() -> None:
-    source = (ROOT / "tests" / "databases.py").read_text(encoding="utf-8")
+    modules = [ROOT / "tests" / name for name in ("databases.py", "selection.py")]
+    source = "".join(module.read_text(encoding="utf-8") for module in modules)
     named = re.findall(r"\bDJ_QUEUE_TEST_(\w+)", PAGES["docs/development.md"])
 
     servers = {"POSTGRESQL", "MARIADB", "MYSQL"}

@@ -20,7 +20,7 @@ MISSING = "tests.routers.nowhere.Backend"
 
 
 @pytest.fixture
-def add_alias(monkeypatch):
+def add_alias(monkeypatch, vendor_by_alias):
     """Give a function that adds a database to DATABASES; nothing connects to it."""
     added = []
 
@@ -194,7 +194,7 @@ def test_a_port_is_the_same_as_number_and_as_text(add_alias):
     assert registry.physical("number") == registry.physical("text")
 
 
-def test_reading_the_map_opens_no_connection(monkeypatch, tasks):
+def test_reading_the_map_opens_no_connection(monkeypatch, tasks, vendor_by_alias):
     def refuse(self):
         raise AssertionError(f"{self.alias} was connected to")
 

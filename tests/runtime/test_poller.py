@@ -2,11 +2,15 @@
 
 from collections.abc import Iterator
 
+import pytest
 from django.db import OperationalError
 
 from dj_queue.routers import queue_database
 from dj_queue.runtime.poller import Poller
 from tests.runtime.units import registered
+
+# Which errors are an outage, the engine of the database says.
+pytestmark = pytest.mark.usefixtures("vendor_by_alias")
 
 UNASKED = 7.0
 """The delay that a poll returns which did not ask the database."""

@@ -1,0 +1,55 @@
+"""What earlier runs of bin/test left under .venvs: how long each row took, and what failed."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import environment
+from suite import Row
+
+FILE = environment.VENVS / "seconds.json"
+GUESS_SECONDS = {"sqlite": 300, "postgresql": 220, "mixed": 220, "mariadb": 200, "mysql": 200}
+"""For a first run; measured on two cores."""
+OTHER_SECONDS = 60
+
+
+def slowest_first(lanes: list[list[Row]]) -> list[list[Row]]:
+    """Sort the lanes that have rows, so that none that takes long is alone at the end."""
+    known = _read()
+    return sorted(filter(None, lanes), key=lambda lane: -_seconds(lane, known))
+
+
+def expectation(lanes: list[list[Row]], jobs: int) -> str:
+    """Say how many minutes the lanes will take, `jobs` at a time."""
+    known = _read()
+    each = [_seconds(lane, known) for lane in lanes]
+    seconds = max([*each, sum(each) / jobs])
+    rows = {row.name for lane in lanes for row in lane}
+    source = "as in the last run here" if rows <= set(known) else "a guess, before the first run"
+    return f"expect about {math.ceil(seconds / 60)} minutes ({source})"
+
+
+def keep(rows: list[Row]) -> None:
+    """Remember how long rows took that did not fail."""
+    took = {row.name: round(row.seconds) for row in rows if row.passed and not row.failed}
+    took |= {row.name: round(row.seconds) for row in rows if row.junit is None and not row.failed}
+    FILE.write_text(json.dumps(_read() | took, indent=1, sort_keys=True), encoding="utf-8")
+
+
+def has_failed(cache: Path) -> bool:
+    """Tell whether the last run with this pytest cache left tests that failed."""
+    failed = cache / "v" / "cache" / "lastfailed"
+    return failed.is_file() and bool(json.loads(failed.read_text(encoding="utf-8")))
+
+
+def _seconds(lane: list[Row], known: dict[str, int]) -> int:
+    return sum(known.get(row.name, GUESS_SECONDS.get(row.name, OTHER_SECONDS)) for row in lane)
+
+
+def _read() -> dict[str, int]:
+    try:
+        return json.loads(FILE.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
