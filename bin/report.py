@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 from suite import Row
 
@@ -16,10 +17,11 @@ HEADINGS = ("vendor", "version", "passed", "failed", "skipped", "seconds")
 class Screen:
     """Prints whole lines from any thread, above a status line if a terminal watches."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
         self.lock = threading.Lock()
         self.terminal = sys.stdout.isatty()
-        self.began = self.told = time.monotonic()
+        self.began = self.told = clock()
 
     def say(self, text: str) -> None:
         """Print a line, or several."""
@@ -28,7 +30,7 @@ class Screen:
 
     def watch(self, names: list[str]) -> None:
         """Show what runs: at all times on a terminal, else in a line now and then."""
-        now = time.monotonic()
+        now = self.clock()
         text = f"{now - self.began:.0f} s: {', '.join(names)}"
         if self.terminal:
             mark = SPINNER[int(now * 5) % len(SPINNER)]

@@ -1,0 +1,117 @@
+"""What bin/test decides: which combination runs what, in which order, and what it says of it."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "bin"))
+
+import history
+import interpreters
+import plan
+import report
+from suite import Row
+
+NAMES = ["py311-django52-sqlite", "py312-django52-sqlite", "py312-django61-sqlite",
+         "py313-django60-sqlite", "py313-django61-sqlite"]  # fmt: skip
+
+
+def test_the_oldest_and_the_newest_combination_run_all_and_the_middle_shares() -> None:
+    assert plan.shared(NAMES, own="py313-django61-sqlite") == {
+        "py311-django52-sqlite": "1/1",
+        "py312-django52-sqlite": "1/3",
+        "py312-django61-sqlite": "2/3",
+        "py313-django60-sqlite": "3/3",
+    }
+
+
+def test_a_row_that_runs_an_old_combination_leaves_the_newest_to_tox() -> None:
+    assert plan.shared(NAMES, own="py312-django52-sqlite") == {
+        "py311-django52-sqlite": "1/1",
+        "py312-django61-sqlite": "1/2",
+        "py313-django60-sqlite": "2/2",
+        "py313-django61-sqlite": "1/1",
+    }
+
+
+def test_the_supported_pythons_are_those_of_tox() -> None:
+    assert interpreters.supported() == ["3.11", "3.12", "3.13"]
+
+
+@pytest.fixture
+def remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep what this test remembers apart."""
+    monkeypatch.setattr(history, "FILE", tmp_path / "seconds.json")
+
+
+def rows(**seconds: float) -> list[list[Row]]:
+    """Give lanes of one row each that passed after so many seconds."""
+    return [[Row(name, junit=Path(), passed=1, seconds=each)] for name, each in seconds.items()]
+
+
+def test_what_took_long_runs_first_and_the_time_is_foretold(remembered: None) -> None:
+    lanes = rows(sqlite=100.0, mixed=400.0, mysql=250.0)
+    first = history.expectation(lanes, 2)
+
+    history.keep([row for lane in lanes for row in lane])
+
+    assert first == "expect about 6 minutes (a guess, before the first run)"
+    assert [lane[0].name for lane in history.slowest_first([*lanes, []])] == [
+        "mixed", "mysql", "sqlite"]  # fmt: skip
+    # No row can be halved: 750 seconds by two are less than the longest.
+    assert history.expectation(lanes, 2) == "expect about 7 minutes (as in the last run here)"
+    assert history.expectation(lanes, 1) == "expect about 13 minutes (as in the last run here)"
+
+
+def test_a_row_that_failed_foretells_nothing(remembered: None) -> None:
+    lanes = rows(sqlite=1.0)
+    lanes[0][0].failed = 1
+
+    history.keep(lanes[0])
+
+    assert json.loads(history.FILE.read_text()) == {}
+
+
+@pytest.mark.parametrize(
+    ("content", "failed"),
+    [(None, False), ("{}", False), ('{"tests/test_x.py::test_y": true}', True)],
+)
+def test_the_last_failures_are_those_of_pytests_cache(
+    tmp_path: Path, content: str | None, failed: bool
+) -> None:
+    if content is not None:
+        (tmp_path / "v" / "cache").mkdir(parents=True)
+        (tmp_path / "v" / "cache" / "lastfailed").write_text(content)
+
+    assert history.has_failed(tmp_path) is failed
+
+
+def test_without_a_terminal_a_line_comes_before_30_seconds_are_over(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    seconds = iter(range(1000, 1061))
+    screen = report.Screen(clock=lambda: next(seconds))
+
+    printed = []
+    for _ in range(60):
+        screen.watch(["sqlite 45%", "lint"])
+        printed.append(capsys.readouterr().out)
+
+    assert [second for second, text in enumerate(printed, start=1) if text] == [25, 50]
+    assert printed[24] == "25 s: sqlite 45%, lint\n"
+
+
+def test_skipped_tests_are_counted_by_reason_and_row() -> None:
+    one, two = Row("sqlite"), Row("mysql")
+    one.skips.update(["Skipped: needs a server"] * 3 + ["Skipped: needs arrays"] * 4)
+    two.skips.update(["Skipped: needs arrays"] * 2)
+
+    assert report.skips([one, two]).splitlines() == [
+        "",
+        "skipped:",
+        "      6  needs arrays (sqlite, mysql)",
+        "      3  needs a server (sqlite)",
+    ]
+    assert report.skips([Row("sqlite")]) == ""
