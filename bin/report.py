@@ -80,7 +80,8 @@ def totals(rows: list[Row], missed: list[str]) -> str:
 def _cells(row: Row) -> tuple[str, ...]:
     if not row.ran:
         return (row.name, "NOT RUN", "-", "-", "-", "-")
-    counts = (str(row.passed), str(row.failed), str(row.skipped))
+    failed = f"({row.forgiven})" if row.forgiven else str(row.failed)
+    counts = (str(row.passed), failed, str(row.skipped))
     if row.junit is None:
         counts = ("-", "yes", "-") if row.failed else ("ok", "-", "-")
     return (row.name, row.version, *counts, f"{row.seconds:.0f}")
