@@ -88,8 +88,8 @@ def start_postgresql(python: Path) -> Server:
         programs = _postgresql_programs()
     if not programs:
         raise Missing(_install_hint("postgresql", "initdb and postgres"))
-    owner = _unprivileged_user()
-    directory, port = _directory(owner), _free_port()
+    owner = unprivileged_user()
+    directory, port = new_directory(owner), free_port()
     data = str(directory / "data")
     locale = ["--encoding=UTF8", "--locale=C", "--no-sync"]
     initdb = [str(programs / "initdb"), "-D", data, "-U", "postgres", "--auth=trust", *locale]
@@ -105,33 +105,33 @@ def start_postgresql(python: Path) -> Server:
     ):
         postgres += ["-c", setting]
     url = f"postgresql://postgres@127.0.0.1:{port}"
-    return _start("postgresql", [initdb, postgres], url, directory, python, owner)
+    return launch("postgresql", [initdb, postgres], url, directory, python, owner)
 
 
 def start_mariadb(python: Path) -> Server:
     """Start MariaDB."""
-    if not _find("mariadbd") or not _find("mariadb-install-db"):
+    if not find("mariadbd") or not find("mariadb-install-db"):
         install_packages(["mariadb-server"], "a MariaDB server for the tests")
-    server, initialise = _find("mariadbd"), _find("mariadb-install-db")
+    server, initialise = find("mariadbd"), find("mariadb-install-db")
     if not server or not initialise:
         raise Missing(_install_hint("mariadb", "mariadbd and mariadb-install-db"))
-    directory, port = _directory(), _free_port()
+    directory, port = new_directory(), free_port()
     options = ["--no-defaults", f"--datadir={directory / 'data'}", *_as_root()]
     first = [initialise, *options, "--auth-root-authentication-method=normal", "--skip-test-db"]
     command = [server, *options, *_mysql_options(directory, port)]
-    return _start("mariadb", [first, command], f"mysql://root@127.0.0.1:{port}", directory, python)
+    return launch("mariadb", [first, command], f"mysql://root@127.0.0.1:{port}", directory, python)
 
 
 def start_mysql(python: Path) -> Server:
     """Start MySQL, where `mysqld` is really MySQL: Debian's is MariaDB."""
-    server = _find("mysqld")
+    server = find("mysqld")
     if not server or "mariadb" in run([server, "--no-defaults", "--version"])[1].lower():
         raise Missing(_install_hint("mysql", "a mysqld that is not MariaDB's"))
-    directory, port = _directory(), _free_port()
+    directory, port = new_directory(), free_port()
     options = ["--no-defaults", f"--datadir={directory / 'data'}", *_as_root()]
     first = [server, *options, "--initialize-insecure"]
     command = [server, *options, *_mysql_options(directory, port), "--mysqlx=0", "--skip-log-bin"]
-    return _start("mysql", [first, command], f"mysql://root@127.0.0.1:{port}", directory, python)
+    return launch("mysql", [first, command], f"mysql://root@127.0.0.1:{port}", directory, python)
 
 
 START: dict[str, Callable[[Path], Server]] = {
@@ -141,7 +141,7 @@ START: dict[str, Callable[[Path], Server]] = {
 }
 
 
-def _start(
+def launch(
     vendor: str,
     commands: list[list[str]],
     url: str,
@@ -149,8 +149,8 @@ def _start(
     python: Path,
     owner: str | None = None,
 ) -> Server:
-    """Run the first command, start the second and wait until the server answers."""
-    initialise, serve = commands
+    """Run all commands but the last, start that one and wait until the server answers."""
+    *first, serve = commands
     log = directory / "log"
     process = None
     try:
@@ -164,8 +164,9 @@ def _start(
                 "start_new_session": True,
                 **(_identity(owner) if owner else {}),
             }
-            if subprocess.run(initialise, **shared).returncode:
-                raise Missing(f"{initialise[0]} failed:\n{tail(log.read_text(errors='replace'))}")
+            for command in first:
+                if subprocess.run(command, **shared).returncode:
+                    raise Missing(f"{command[0]} failed:\n{tail(log.read_text(errors='replace'))}")
             process = subprocess.Popen(serve, **shared)
         version = _wait(vendor, url, python, process, log)
     except BaseException:
@@ -251,7 +252,7 @@ def _install_hint(vendor: str, programs: str) -> str:
     )
 
 
-def _find(program: str) -> str | None:
+def find(program: str) -> str | None:
     path = os.pathsep.join([os.environ.get("PATH", os.defpath), *DIRECTORIES])
     return shutil.which(program, path=path)
 
@@ -260,20 +261,20 @@ def _as_root() -> list[str]:
     return ["--user=root"] if os.geteuid() == 0 else []
 
 
-def _unprivileged_user() -> str | None:
+def unprivileged_user() -> str | None:
     if os.geteuid() != 0:
         return None
     names = {entry.pw_name for entry in pwd.getpwall()}
     return "postgres" if "postgres" in names else "nobody"
 
 
-def _directory(owner: str | None = None) -> Path:
+def new_directory(owner: str | None = None) -> Path:
     directory = Path(tempfile.mkdtemp(prefix="dj_queue_server_"))
     if owner:
         shutil.chown(directory, owner)
     return directory
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return listener.getsockname()[1]

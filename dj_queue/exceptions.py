@@ -81,5 +81,9 @@ class RepairRefused(DjQueueError):
     """Migrations are not forgotten where any of dj_queue's tables exists."""
 
 
+class MigrationInProgress(DjQueueError):
+    """Another `manage.py dj_queue_migrate` has been busy on the database for too long."""
+
+
 class NotMigrated(DjQueueError):
     """A queue database lacks tables or migrations; `manage.py dj_queue_migrate` brings them."""

@@ -1,6 +1,8 @@
 """`manage.py dj_queue_migrate`: every queue database once, our app only, verified."""
 
+from concurrent.futures import ThreadPoolExecutor
 from io import StringIO
+from threading import Event
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -8,9 +10,13 @@ from django.db import connections
 from django.db.migrations.recorder import MigrationRecorder
 
 from dj_queue.checks import missing_tables
+from dj_queue.engines import engine_for, migration_lock
+from dj_queue.management.commands.dj_queue_migrate import Command
 from dj_queue.models import Pause
+from dj_queue.routers import queue_database
 from tests.jobs import EVERY
 from tests.races.together import together
+from tests.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, **EVERY)
 
@@ -113,6 +119,68 @@ def test_two_hosts_migrate_at_once(without_tables):
 
     assert [status for status, _ in results] == [0, 0], results
     assert missing_tables("bulk") == []
+
+
+@pytest.fixture
+def migrating():
+    """Let another host have the lock of `bulk`; give the event that ends its migration."""
+    has_lock, ends = Event(), Event()
+
+    def hold() -> bool:
+        db = queue_database("bulk")
+        try:
+            with engine_for(db).locked(db) as is_ours:
+                has_lock.set()
+                return is_ours and ends.wait(60)
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(1) as pool:
+        held = pool.submit(hold)
+        assert has_lock.wait(60)
+        yield ends
+        ends.set()
+        assert held.result()
+
+
+@pytest.mark.parametrize("option", [(), ("--repair",), ("--adopt",)], ids=str)
+def test_a_run_does_not_wait_for_ever_for_another(migrating, monkeypatch, option):
+    monkeypatch.setattr(migration_lock, "LOCK_SECONDS", 0)
+
+    status, output = run("--backend", "bulk", *option)
+
+    assert status == 1
+    assert "expected no other dj_queue_migrate on database 'bulk', got one that" in output
+    assert "Run it again when that one has ended" in output
+
+
+def test_who_waits_for_another_run_is_told_and_goes_on_after_it(migrating, without_tables):
+    out = StringIO()
+
+    def wait() -> None:
+        call_command("dj_queue_migrate", backend=["bulk"], stdout=out)
+
+    def end() -> None:
+        until(lambda: "another dj_queue_migrate is running, waiting up to 60 s" in out.getvalue())
+        assert missing_tables("bulk")
+        migrating.set()
+
+    together([wait, end])
+
+    assert out.getvalue().count("waiting") == 1
+    assert missing_tables("bulk") == []
+
+
+def test_a_run_that_fails_leaves_no_lock(monkeypatch):
+    def fail(*arguments: object) -> None:
+        raise CommandError("no")
+
+    monkeypatch.setattr(Command, "_migrate", fail)
+    assert run("--backend", "bulk")[0] == 1
+    monkeypatch.undo()
+    monkeypatch.setattr(migration_lock, "LOCK_SECONDS", 0)
+
+    assert together([lambda: run("--backend", "bulk")])[0][0] == 0
 
 
 def test_check_changes_nothing_and_says_what_is_missing(without_tables):

@@ -31,7 +31,6 @@ from dj_queue.models import (
 from dj_queue.routers import QueueDatabase
 
 LOCK_NAME = "dj_queue_migrate"
-LOCK_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -197,9 +196,12 @@ class ClaimEngine(SemaphoreLocks):
         return f"expected {server.name} {dotted(self.oldest)} or later, got {server}"
 
     @contextmanager
-    def locked(self, db: QueueDatabase) -> Iterator[None]:
-        """Keep other migrations of dj_queue off this database inside the block, on any host."""
-        yield
+    def locked(self, db: QueueDatabase) -> Iterator[bool]:
+        """Try to keep other migrations off this database inside the block; give whether it does.
+
+        Does not wait. No lock of a session: a transaction pooler would let others have it.
+        """
+        yield True
 
     def is_transient(self, error: DatabaseError) -> bool:
         """Tell whether repeating the whole transaction may help: deadlock, lock timeout, busy."""

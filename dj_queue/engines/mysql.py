@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db import DatabaseError, OperationalError, models
+from django.db import DatabaseError, Error, models
 
-from dj_queue.engines.base import LOCK_NAME, LOCK_SECONDS, ClaimEngine, Server, new_rows
+from dj_queue.engines.base import LOCK_NAME, ClaimEngine, Server, new_rows
 from dj_queue.engines.minutes import added_up
 from dj_queue.engines.packets import (
     Statement,
@@ -84,6 +84,10 @@ LOCK_SEMAPHORES = f"""INSERT INTO {table(Semaphore)} ({columns(Semaphore)}) VALU
     ON DUPLICATE KEY UPDATE held = {table(Semaphore)}.held"""
 
 
+# The name is the server's, not the database's.
+MIGRATION_LOCK = f"LEFT(CONCAT('{LOCK_NAME}:', DATABASE()), 64)"
+
+
 @dataclass(frozen=True)
 class Range:
     """Ready rows that an index gives in claim order: the place of their turn, and a condition."""
@@ -132,18 +136,25 @@ class MySQLEngine(ClaimEngine):
         return Server(self.name, version, isolation)
 
     @contextmanager
-    def locked(self, db: QueueDatabase) -> Iterator[None]:
-        # The name is the server's, not the database's.
-        name = f"{LOCK_NAME}:{db.connection.settings_dict['NAME']}"[:64]
-        with db.cursor() as cursor:
-            cursor.execute("SELECT GET_LOCK(%s, %s)", [name, LOCK_SECONDS])
-            if cursor.fetchone()[0] != 1:
-                raise OperationalError(f"another migration held {name!r} for {LOCK_SECONDS} s")
-            try:
-                yield
-            finally:
-                cursor.execute("SELECT RELEASE_LOCK(%s)", [name])
-                cursor.fetchone()
+    def locked(self, db: QueueDatabase) -> Iterator[bool]:
+        # In a transaction, so that a pooler keeps one session for the lock until it is released;
+        # on a connection of its own, because DDL commits.
+        connection = db.connection.copy()
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("START TRANSACTION")
+                cursor.execute(f"SELECT GET_LOCK({MIGRATION_LOCK}, 0)")
+                is_ours = cursor.fetchone()[0] == 1
+                try:
+                    yield is_ours
+                finally:
+                    with suppress(Error):  # Where the session has ended the lock has, too.
+                        if is_ours:
+                            cursor.execute(f"SELECT RELEASE_LOCK({MIGRATION_LOCK})")
+                            cursor.fetchone()
+                        cursor.execute("ROLLBACK")
+        finally:
+            connection.close()
 
     def _locking(
         self, db: QueueDatabase, keys: Sequence[str], now: datetime

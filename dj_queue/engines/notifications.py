@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from django.db import DatabaseError, InterfaceError, connections
+from django.db import DatabaseError, InterfaceError, OperationalError, connections
 
+from dj_queue.engines.poolers import shares_sessions
 from dj_queue.engines.selectors import selects
 from dj_queue.routers import QueueDatabase
 from dj_queue.routers.registry import routes
@@ -34,6 +35,11 @@ LISTENER_NAME = "dj_queue listener"
 # Nobody writes on this connection, so that a dead peer is found by TCP or never.
 KEEPALIVE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
 CONNECT_SECONDS = 10
+NOT_ITS_OWN = (
+    "expected database {alias!r} to give a connection a session of its own, got a transaction "
+    "pooler. Name an alias that leads past it in listen_database_alias, or set listen_notify to "
+    "False; until then workers poll"
+)
 OLDEST_PSYCOPG = (3, 2)  # notifies(timeout=…, stop_after=…); psycopg2 has nothing of the kind
 
 
@@ -153,10 +159,16 @@ class Listening:
     """
 
     def __init__(self, alias: str) -> None:
-        """Connect and LISTEN: what is told from now on will be heard."""
+        """Connect and LISTEN: what is told from now on will be heard.
+
+        Not through a transaction pooler, where somebody else would listen.
+        """
         self._connection: Any = connections[alias].copy()
         self._connection.settings_dict.update(_private(self._connection.settings_dict))
         try:
+            self._connection.ensure_connection()
+            if shares_sessions(self._connection):
+                raise OperationalError(NOT_ITS_OWN.format(alias=alias))
             with self._connection.cursor() as cursor:
                 # It is idle by profession.
                 cursor.execute("SET idle_session_timeout = 0")

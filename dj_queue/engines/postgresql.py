@@ -24,6 +24,7 @@ from dj_queue.engines.notifications import (
     listening_alias,
     payload_for,
 )
+from dj_queue.engines.poolers import is_pooled
 from dj_queue.engines.selectors import distinct_selectors, in_turn
 from dj_queue.engines.sql import columns, fetched, prepared_columns, rows_of, table
 from dj_queue.engines.store_statement import store_many, store_one
@@ -205,13 +206,14 @@ class PostgreSQLEngine(ClaimEngine):
         return Server("PostgreSQL", (number // 10_000, number % 10_000), isolation)
 
     @contextmanager
-    def locked(self, db: QueueDatabase) -> Iterator[None]:
-        with db.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_lock(hashtext(%s))", [LOCK_NAME])
-            try:
-                yield
-            finally:
-                cursor.execute("SELECT pg_advisory_unlock(hashtext(%s))", [LOCK_NAME])
+    def locked(self, db: QueueDatabase) -> Iterator[bool]:
+        # One transaction with the migrations: they are applied together or not at all, and it
+        # takes no second connection, which a small pool might not have.
+        with db.atomic():
+            with db.cursor() as cursor:
+                cursor.execute("SELECT pg_try_advisory_xact_lock(hashtext(%s))", [LOCK_NAME])
+                [is_ours] = cursor.fetchone()
+            yield is_ours
 
     def is_transient(self, error: DatabaseError) -> bool:
         return _sqlstate(error) in TRANSIENT
@@ -223,15 +225,15 @@ class PostgreSQLEngine(ClaimEngine):
 def _execute(db: QueueDatabase, sql: str, params: Any) -> Any:
     """Execute a statement, planned once per connection where the user says so; return the cursor.
 
-    That is `prepare_threshold` in the OPTIONS of the database: Django's default is None, for behind
-    a transaction pooler a prepared statement may be missing, or be another. Django's own cursor
-    takes no notice of it, because it puts values into the text.
+    That is `prepare_threshold` in the OPTIONS of the database: Django's default is None. Never
+    behind a pooler: in transaction mode a prepared statement may be missing there, or be another.
+    Django's own cursor takes no notice of it, because it puts values into the text.
     """
     connection = db.connection
     connection.close_if_health_check_failed()
     connection.ensure_connection()
     driver = connection.connection
-    if getattr(driver, "prepare_threshold", None) is None:
+    if getattr(driver, "prepare_threshold", None) is None or is_pooled(connection):
         cursor = connection.cursor()
     else:
         make = connection.make_debug_cursor if connection.queries_logged else connection.make_cursor

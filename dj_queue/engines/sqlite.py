@@ -207,15 +207,19 @@ class SQLiteEngine(ClaimEngine):
         return Server("SQLite", version, f"serializable ({journal})")
 
     @contextmanager
-    def locked(self, db: QueueDatabase) -> Iterator[None]:
+    def locked(self, db: QueueDatabase) -> Iterator[bool]:
         # A lock of the database itself would keep the migrations out, which commit in between.
         path = file_of(db)
         if path is None:
-            yield
+            yield True
             return
         with open(f"{path}.{LOCK_NAME}", "w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+            is_ours = True
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                is_ours = False
+            yield is_ours
 
     def is_transient(self, error: DatabaseError) -> bool:
         return "locked" in str(error) or "busy" in str(error)

@@ -1,7 +1,7 @@
 """The suite's settings for processes that beat often, tell what they do, and are given options.
 
 DJ_QUEUE_TEST_OPTIONS has options for every backend as JSON, DJ_QUEUE_TEST_QUEUE where else the
-queue database `queue` is reached: HOST, PORT and so on.
+queue database `queue` is reached: HOST, PORT and so on. `queue_direct` leads past that.
 """
 
 import json
@@ -20,6 +20,7 @@ for backend in TASKS.values():
     }
 
 if place := os.environ.get("DJ_QUEUE_TEST_QUEUE"):
+    DATABASES["queue_direct"] = {**DATABASES["queue"], "TEST": {"MIRROR": "queue"}}
     DATABASES["queue"] |= json.loads(place)
     # What goes through a proxy must be readable: tests wait for statements.
     is_postgresql = DATABASES["queue"]["ENGINE"].endswith("postgresql")

@@ -14,6 +14,7 @@ from tests.waiting import until
 sys.path.insert(0, str(Path(__file__).parents[2] / "bin"))
 
 import environment
+import poolers as poolers
 import servers
 
 Missing = environment.Missing

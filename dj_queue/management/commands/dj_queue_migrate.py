@@ -16,7 +16,7 @@ from dj_queue.checks import (
     unapplied_migrations,
 )
 from dj_queue.checks.deployment import describe_stranger, is_foreign
-from dj_queue.engines import engine_for
+from dj_queue.engines.migration_lock import migration_lock
 from dj_queue.exceptions import DjQueueError
 from dj_queue.operations.installations import adopt
 from dj_queue.operations.repair import forget_migrations
@@ -84,7 +84,7 @@ class Command(BaseCommand):
 
     def _treat(self, db: QueueDatabase, options: dict[str, Any]) -> None:
         if not options["check"]:
-            with engine_for(db).locked(db):
+            with migration_lock(db, say=lambda line: self.stdout.write(f"      {line}")):
                 if not options["adopt"]:
                     self._refuse_foreign(db)
                 if options["repair"] and forget_migrations(db):
