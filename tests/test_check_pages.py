@@ -17,7 +17,7 @@ from django.test.utils import isolate_apps
 
 import dj_queue
 from dj_queue.checks import connections as connections_module
-from dj_queue.checks import live, recurring, routing
+from dj_queue.checks import drivers, live, recurring, routing
 from dj_queue.checks.deployment import deployment
 from dj_queue.engines.base import Server
 from dj_queue.engines.mariadb import MariaDBEngine
@@ -46,6 +46,7 @@ def levels(source: str) -> dict[str, str]:
 STATIC = {
     **levels((PACKAGE / "checks" / "routing.py").read_text(encoding="utf-8")),
     **levels((PACKAGE / "checks" / "connections.py").read_text(encoding="utf-8")),
+    **levels((PACKAGE / "checks" / "drivers.py").read_text(encoding="utf-8")),
     **levels((PACKAGE / "checks" / "recurring.py").read_text(encoding="utf-8")),
 }
 LIVE = levels((PACKAGE / "checks" / "live.py").read_text(encoding="utf-8"))
@@ -239,6 +240,11 @@ def atomic_requests(project: Project) -> Iterable[CheckMessage]:
     return connections_module.check_atomic_requests()
 
 
+def never_committing(project: Project) -> Iterable[CheckMessage]:
+    project.database("bulk", AUTOCOMMIT=False)
+    return drivers.check_autocommit()
+
+
 def small_pool(project: Project) -> Iterable[CheckMessage]:
     project.database("bulk", OPTIONS={"pool": {"max_size": 4}})
     return connections_module.check_pools()
@@ -352,6 +358,7 @@ PROVOKED: Mapping[str, Callable[[Project], Iterable[CheckMessage]]] = {
     "E011": bad_paths,
     "E012": bad_jobs,
     "E013": reading_nowhere,
+    "E016": never_committing,
     "W001": one_place,
     "W002": repeatable_read,
     "W003": impatient_sqlite,

@@ -2,6 +2,7 @@
 
 import pytest
 from django.core.checks import run_checks
+from django.db import connections
 
 from dj_queue.checks.routing import check_options
 
@@ -58,6 +59,14 @@ def test_an_alias_that_is_no_name_is_an_option_error_and_stops_no_check(change):
     change("bulk", database_alias=["queue"])
 
     assert "expected the alias of a database" in found()["dj_queue.E001"].msg
+
+
+@pytest.mark.parametrize("alias", ["queue", "default"])
+def test_e016_looks_at_what_the_queue_is_written_to_and_read_from(change, monkeypatch, alias):
+    change("bulk", read_database_alias="default")
+    monkeypatch.setitem(connections[alias].settings_dict, "AUTOCOMMIT", False)
+
+    assert f"DATABASES['{alias}']['AUTOCOMMIT']" in found()["dj_queue.E016"].msg
 
 
 def test_e003_asks_for_the_router_where_a_queue_database_is_not_default(settings):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.core.checks import Tags, register
 
-from dj_queue.checks import connections, live, recurring, routing
+from dj_queue.checks import connections, drivers, live, recurring, routing
 from dj_queue.checks.live import missing_tables, repair_remedy, unapplied_migrations
 from dj_queue.routers.router import APP_LABEL
 
@@ -24,7 +24,7 @@ NO_BACKEND = (
 
 STATIC = tuple(
     value
-    for module in (routing, connections, recurring)
+    for module in (routing, connections, drivers, recurring)
     for name, value in vars(module).items()
     if name.startswith("check_")
 )

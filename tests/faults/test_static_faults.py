@@ -103,6 +103,12 @@ FAULTS = {
         {"DATABASES.bulk.ATOMIC_REQUESTS": True},
         twin={"DATABASES.default.ATOMIC_REQUESTS": True},
     ),
+    "nothing is committed": Fault(
+        "E016",
+        "expected DATABASES['bulk']['AUTOCOMMIT'] to be True for a queue database, got False",
+        {"DATABASES.bulk.AUTOCOMMIT": False},
+        twin={"DATABASES.default.AUTOCOMMIT": False},
+    ),
 }
 
 
