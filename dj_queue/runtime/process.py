@@ -28,6 +28,8 @@ from dj_queue.runtime.units import Unit
 FIRST_RETRY_SECONDS = 0.05
 LONGEST_RETRY_SECONDS = 5.0
 LOOK_SECONDS = 0.05
+LEAVE_PAUSES_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.4)
+"""Between tries to delete the rows at the end; the runner waits a second for all of them."""
 
 
 def seconds_of_life() -> float:
@@ -205,9 +207,17 @@ class Heartbeat(threading.Thread):
             log("loop_failed", **where, error=repr(error), exc_info=True)
 
     def _leave(self) -> None:
+        """Delete the rows, or leave them to others, who will find the processes silent."""
         ids = [each.id for each in self.registrations]
-        try:
-            deregister(self.db, ids)
-        except Exception as error:  # Then others find them silent.
-            self._note(error)
+        for pause in (*LEAVE_PAUSES_SECONDS, None):
+            # Idle since the last beat, it may have been cut meanwhile; and so may each of a pool.
+            self.db.connection.close()
+            try:
+                deregister(self.db, ids)
+                break
+            except Exception as error:
+                if pause is None:
+                    self._note(error)
+                else:
+                    time.sleep(pause)
         self.db.connection.close()

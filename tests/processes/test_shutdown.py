@@ -107,6 +107,26 @@ def test_quit_stops_at_once_and_gives_back_what_had_not_started(start, records, 
     check_stopped(db)
 
 
+@pytest.mark.parametrize("mode", ["fork", "thread"])
+def test_a_stop_leaves_no_row_when_idle_connections_were_cut(start, proxy, db, mode):
+    command = start(
+        *ALL,
+        "--mode",
+        mode,
+        queue={"HOST": "127.0.0.1", "PORT": proxy.port},
+        process_heartbeat_interval=600,
+        process_alive_threshold=3600,
+    )
+    until(lambda: db.objects(Process).count() == 4)
+
+    proxy.shut()
+    proxy.open()
+
+    status, output = command.end()
+    assert status == 0, output
+    check_stopped(db)
+
+
 def test_only_some_kinds_are_run(start, db):
     command = start(*ALL, "--only", "dispatchers")
     until(lambda: process_of(db, "dispatcher"))

@@ -4,12 +4,13 @@ from datetime import timedelta
 from threading import Event, Thread
 
 import pytest
-from django.db import OperationalError
+from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 
 from dj_queue.models import Process
-from dj_queue.operations.processes import forget
+from dj_queue.operations.processes import deregister, forget
 from dj_queue.routers import queue_database
+from dj_queue.runtime import process
 from dj_queue.runtime.ledger import Ledger
 from dj_queue.runtime.process import Heartbeat, Registration, Supervision
 from dj_queue.runtime.units import units_of
@@ -162,6 +163,27 @@ def test_a_heart_beats_until_it_is_told_and_leaves_nothing(db, quick):
     heart.join(10)
 
     assert (heart.is_alive(), rows(db)) == (False, {})
+
+
+def test_a_heart_leaves_on_a_new_connection_and_tries_again(db, monkeypatch, events):
+    _, heart = registrations()
+    heart.start()
+    until(lambda: len(rows(db)) == 3)
+    answers = iter([OperationalError("cut"), InterfaceError("cut as well"), None])
+    used = []
+
+    def flaky(db, ids):
+        used.append(db.connection.connection)
+        if error := next(answers):
+            raise error
+        deregister(db, ids)
+
+    monkeypatch.setattr(process, "deregister", flaky)
+    heart.stop()
+    heart.join(60)
+
+    assert used == [None, None, None]
+    assert (rows(db), events()) == ({}, [])
 
 
 def test_a_heart_lives_through_an_outage_and_beats_again(db, quick, monkeypatch, events):
