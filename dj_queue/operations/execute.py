@@ -27,6 +27,7 @@ from dj_queue.exceptions import (
 )
 from dj_queue.models import ClaimedExecution
 from dj_queue.models.fields import normalize_json
+from dj_queue.operations.forked import forked_processes_end_here
 from dj_queue.operations.left_open import end_transactions, ended_transactions
 from dj_queue.operations.retry import next_attempt_at
 from dj_queue.results import (
@@ -108,7 +109,7 @@ def execute(
     try:
         run.begin(db)
         args, kwargs = run.arguments()
-        with ended_transactions():
+        with ended_transactions(), forked_processes_end_here():
             value = run.task.call(*args, **kwargs)
         return run.returned(value)
     except BaseException as error:  # SystemExit and KeyboardInterrupt end the job, not the worker.
@@ -224,7 +225,8 @@ async def _rest(run: _Run, last: LastCall, problem: BaseException | None = None)
             raise problem
         args, kwargs = run.arguments()
         try:
-            value = await run.task.acall(*args, **kwargs)
+            with forked_processes_end_here():
+                value = await run.task.acall(*args, **kwargs)
         except BaseException:  # CancelledError too: what a task cancels is its own affair.
             with suppress(TransactionLeftOpen):
                 await last(end_transactions)

@@ -142,8 +142,7 @@ def recover_dead(dead: list[Dead], told: StopSignals) -> int:
     Return RECOVERED_STATUS: with any other the process ended before it was done.
     """
     setproctitle(f"dj_queue: recovery on {dead[0].db.alias}")
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # Whatever it is told, it is soon over.
-    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)  # TERM is only counted: it is soon over.
     parent, pause = os.getppid(), FIRST_PAUSE_SECONDS
     for each in dead:
         while not _recover(each):

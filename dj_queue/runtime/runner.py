@@ -10,6 +10,7 @@ from dj_queue.events import log
 from dj_queue.routers import QueueDatabase
 from dj_queue.runtime.dispatcher import Dispatcher
 from dj_queue.runtime.finisher import Finisher
+from dj_queue.runtime.forks import inherit_nothing
 from dj_queue.runtime.ledger import Ledger
 from dj_queue.runtime.listener import listeners_for
 from dj_queue.runtime.poller import Poller
@@ -73,6 +74,7 @@ class Runner:
 
     def start(self) -> None:
         """Start every thread; returns at once."""
+        inherit_nothing(each.ledger for each in self.registrations)
         for thread in (*self.heartbeats, *self.finishers.values(), *self._pollers, *self.listeners):
             thread.start()
         self._log_workers("worker_started", is_start=True)

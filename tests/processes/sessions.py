@@ -23,6 +23,10 @@ LOCK = {
 }
 UNLOCK = {"postgresql": "ROLLBACK", "mysql": "UNLOCK TABLES"}
 TERMINATE = {"postgresql": "SELECT pg_terminate_backend(%s)", "mysql": "KILL %s"}
+ALL = {
+    "postgresql": "SELECT pid FROM pg_stat_activity WHERE datname = current_database()",
+    "mysql": "SELECT id FROM information_schema.processlist WHERE db = database()",
+}
 MYSELF = {"postgresql": "SELECT pg_backend_pid()", "mysql": "SELECT connection_id()"}
 
 
@@ -43,6 +47,11 @@ def locked_table(alias: str, table: str) -> Iterator[None]:
 def waiting(alias: str) -> list[int]:
     """Give the sessions that wait for a lock."""
     return [row[0] for row in _ask(alias, WAITING)]
+
+
+def sessions(alias: str) -> list[int]:
+    """Give all sessions on the database."""
+    return [row[0] for row in _ask(alias, ALL)]
 
 
 def terminate(alias: str, session: int) -> None:
