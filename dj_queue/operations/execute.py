@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from contextvars import Context
 from dataclasses import dataclass
 from datetime import datetime
 from traceback import format_exception
@@ -16,7 +17,6 @@ from dj_queue.compat import (
     TaskError,
     TaskResult,
     TaskResultStatus,
-    task_backends,
     task_started,
 )
 from dj_queue.exceptions import (
@@ -29,6 +29,7 @@ from dj_queue.models import ClaimedExecution
 from dj_queue.models.fields import normalize_json
 from dj_queue.operations.forked import forked_processes_end_here
 from dj_queue.operations.left_open import end_transactions, ended_transactions
+from dj_queue.operations.receivers import tell_here
 from dj_queue.operations.retry import next_attempt_at
 from dj_queue.results import (
     attempts_of,
@@ -103,8 +104,15 @@ def execute(
 ) -> Outcome:
     """Run the job's task in this thread and return the outcome, whatever it raised.
 
-    Sends task_started. A path that names no Task fails the job and calls nothing.
+    Sends task_started. A path that names no Task fails the job and calls nothing. The job has a
+    context of its own: no other finds what it sets, nor does the caller.
     """
+    return Context().run(_execute, db, claimed, clock)
+
+
+def _execute(
+    db: QueueDatabase, claimed: ClaimedExecution, clock: Callable[[], datetime]
+) -> Outcome:
     run = _Run(claimed, clock)
     try:
         run.begin(db)
@@ -123,7 +131,8 @@ def begin(
 
     The first part may use the ORM, as receivers of task_started do, so the thread must have no
     event loop. The rest awaits the task, and `last` for what is to be done after it in the thread
-    of its database connections. It returns the outcome, whatever was raised.
+    of its database connections. It returns the outcome, whatever was raised. Both parts need the
+    same context, the job's own.
     """
     run = _Run(claimed, clock)
     try:
@@ -188,8 +197,7 @@ class _Run:
     def begin(self, db: QueueDatabase) -> None:
         if self.claimed.attempt > 1:
             _recall(db, self.claimed, self.result)
-        sender = type(task_backends[db.backend])
-        task_started.send_robust(sender=sender, task_result=self.result)
+        tell_here(task_started, db, self.result)
 
     def arguments(self) -> tuple[list[Any], dict[str, Any]]:
         result = self.result

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from dj_queue.compat import task_backends, task_finished
+from dj_queue.compat import task_finished
 from dj_queue.engines import engine_for
 from dj_queue.engines.claims import Claim, HandedOn, Heir, claim_of
 from dj_queue.engines.minutes import Ended, minutes_of
@@ -22,6 +22,7 @@ from dj_queue.models import (
 )
 from dj_queue.operations.concurrency import waiting_state
 from dj_queue.operations.execute import Failure, Outcome
+from dj_queue.operations.receivers import tell
 from dj_queue.operations.slots import settle
 from dj_queue.operations.transitions import delete_jobs, in_transaction, move, retried
 from dj_queue.routers import QueueDatabase
@@ -89,24 +90,21 @@ def recorded_before(db: QueueDatabase, outcomes: Sequence[Outcome]) -> list[Outc
     ]
 
 
-def announce(db: QueueDatabase, outcome: Outcome) -> None:
+def announce(db: QueueDatabase, outcome: Outcome) -> bool:
     """Send task_finished, while the task's exception is being handled if there is one.
 
     Django's own receiver logs that exception. A job that is attempted again is not finished: of
-    that there is a log event. Raises nothing but what no receiver should raise: SystemExit and its
-    like.
+    that there is a log event. Tells whether all receivers returned; raises as `tell`.
     """
     if outcome.retry_at is not None:
         _log_retry(db, outcome)
-        return
-    sender = type(task_backends[db.backend])
+        return True
     try:
         if outcome.error is not None:
             raise outcome.error
     except BaseException:
-        task_finished.send_robust(sender=sender, task_result=outcome.result)
-    else:
-        task_finished.send_robust(sender=sender, task_result=outcome.result)
+        return tell(task_finished, db, outcome.result)
+    return tell(task_finished, db, outcome.result)
 
 
 def _log_retry(db: QueueDatabase, outcome: Outcome) -> None:

@@ -9,7 +9,7 @@ from itertools import islice
 
 from django.db.models import Q, QuerySet
 
-from dj_queue.compat import InvalidTask, TaskResult, task_backends, task_enqueued
+from dj_queue.compat import InvalidTask, TaskResult, task_enqueued
 from dj_queue.conf import SchedulerOptions
 from dj_queue.engines import naming_tables
 from dj_queue.exceptions import InvalidSchedule, InvalidTaskPath
@@ -18,6 +18,7 @@ from dj_queue.models.fields import encode_json
 from dj_queue.models.ids import new_id
 from dj_queue.operations.concurrency import assign_key
 from dj_queue.operations.enqueue import enqueue
+from dj_queue.operations.receivers import tell
 from dj_queue.operations.transitions import in_transaction
 from dj_queue.results import described_task, discarded_result, enqueued_result
 from dj_queue.routers import QueueDatabase
@@ -237,5 +238,5 @@ def announce(db: QueueDatabase, jobs: Sequence[Job]) -> list[TaskResult]:
     """Send task_enqueued for jobs, whose paths need not import; return their results."""
     results = [enqueued_result(job, described_task(job)) for job in jobs]
     for result in results:
-        task_enqueued.send_robust(sender=type(task_backends[db.backend]), task_result=result)
+        tell(task_enqueued, db, result)
     return results

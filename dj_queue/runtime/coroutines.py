@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
-from contextvars import Context, copy_context
+from contextvars import Context
 from functools import partial
 from typing import Any
 
@@ -95,7 +95,7 @@ class Loop(Pool):
         connections.close_all()
 
     def _launch(self, row: ClaimedExecution) -> None:
-        context, lane = copy_context(), JobLane(self._lanes)
+        context, lane = Context(), JobLane(self._lanes)
         try:
             coroutine = context.run(self._begin, row, lane)
         except BaseException as error:

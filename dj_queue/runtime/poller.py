@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextvars import copy_context
 
 from django.db import InterfaceError, OperationalError
 
@@ -58,7 +59,7 @@ class Poller(threading.Thread):
             return LOOK_SECONDS
         self._asked_at = time.monotonic()
         try:
-            delay = self.poll()
+            delay = copy_context().run(self.poll)  # The project's code may run in it.
         except (OperationalError, InterfaceError) as error:
             outage.begin(self.db, error)
             return self._back_off()

@@ -1,0 +1,29 @@
+"""Receivers: the project's code that is called when something has become of a job."""
+
+from __future__ import annotations
+
+from contextvars import copy_context
+from typing import Any
+
+from django.dispatch import Signal
+
+from dj_queue.compat import TaskResult, task_backends
+from dj_queue.operations.forked import forked_processes_end_here
+from dj_queue.routers import QueueDatabase
+
+
+def tell(signal: Signal, db: QueueDatabase, result: TaskResult, **more: Any) -> bool:
+    """Send a signal of a job, in a context of its own; tell whether all receivers returned.
+
+    What they raise is logged by Django. Raises nothing but what no receiver should raise:
+    SystemExit and its like.
+    """
+    return copy_context().run(tell_here, signal, db, result, **more)
+
+
+def tell_here(signal: Signal, db: QueueDatabase, result: TaskResult, **more: Any) -> bool:
+    """As `tell`, in the caller's context: what receivers set is for what comes next."""
+    sender = type(task_backends[db.backend])
+    with forked_processes_end_here():
+        answers = signal.send_robust(sender=sender, task_result=result, **more)
+    return not any(isinstance(answer, Exception) for _, answer in answers)
