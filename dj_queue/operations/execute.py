@@ -115,9 +115,9 @@ def _execute(
 ) -> Outcome:
     run = _Run(claimed, clock)
     try:
-        run.begin(db)
-        args, kwargs = run.arguments()
         with ended_transactions(), forked_processes_end_here():
+            run.begin(db)
+            args, kwargs = run.arguments()
             value = run.task.call(*args, **kwargs)
         return run.returned(value)
     except BaseException as error:  # SystemExit and KeyboardInterrupt end the job, not the worker.
@@ -136,7 +136,8 @@ def begin(
     """
     run = _Run(claimed, clock)
     try:
-        run.begin(db)
+        with ended_transactions():
+            run.begin(db)
     except BaseException as error:
         return _rest(run, last, problem=error)
     return _rest(run, last)

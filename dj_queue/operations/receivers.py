@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import threading
 from contextvars import copy_context
 from typing import Any
 
 from django.dispatch import Signal
 
-from dj_queue.compat import TaskResult, task_backends
+from dj_queue.compat import (
+    TaskResult,
+    task_backends,
+    task_enqueued,
+    task_finished,
+    task_started,
+)
 from dj_queue.operations.forked import forked_processes_end_here
 from dj_queue.routers import QueueDatabase
+
+NAMES = {
+    task_enqueued: "task_enqueued",
+    task_started: "task_started",
+    task_finished: "task_finished",
+}
+
+_under_way: dict[int, str] = {}
+"""The signals whose receivers run now, by thread."""
 
 
 def tell(signal: Signal, db: QueueDatabase, result: TaskResult, **more: Any) -> bool:
@@ -24,6 +40,16 @@ def tell(signal: Signal, db: QueueDatabase, result: TaskResult, **more: Any) -> 
 def tell_here(signal: Signal, db: QueueDatabase, result: TaskResult, **more: Any) -> bool:
     """As `tell`, in the caller's context: what receivers set is for what comes next."""
     sender = type(task_backends[db.backend])
-    with forked_processes_end_here():
-        answers = signal.send_robust(sender=sender, task_result=result, **more)
+    thread = threading.get_ident()
+    _under_way[thread] = NAMES[signal]
+    try:
+        with forked_processes_end_here():
+            answers = signal.send_robust(sender=sender, task_result=result, **more)
+    finally:
+        del _under_way[thread]
     return not any(isinstance(answer, Exception) for _, answer in answers)
+
+
+def signal_under_way(thread: threading.Thread) -> str | None:
+    """Return the name of the signal whose receivers run in this thread now, if they do."""
+    return _under_way.get(thread.ident or 0)

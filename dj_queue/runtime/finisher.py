@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from uuid import UUID
 
-from django.db import DatabaseError, DataError, IntegrityError, InterfaceError
+from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, connections
 from django.utils import timezone
 
 from dj_queue.engines.claims import HandedOn
@@ -22,6 +22,7 @@ from dj_queue.operations.execute import Outcome, abandoned
 from dj_queue.operations.finish import announce, finish, finish_and_inherit, recorded_before
 from dj_queue.routers import QueueDatabase
 from dj_queue.runtime import outage
+from dj_queue.runtime.connections import close_stale_connections, looked_after
 from dj_queue.runtime.inheritance import Inheritance
 from dj_queue.runtime.ledger import Ledger
 
@@ -125,7 +126,7 @@ class Finisher(threading.Thread):
             for each in batch:
                 if isinstance(each, Return):
                     self._give_back(each)
-        self.db.connection.close()
+        connections.close_all()
 
     def _give_back(self, returned: Return) -> None:
         """Give claims back, however long it takes; return early only when told to stop."""
@@ -244,11 +245,24 @@ class Finisher(threading.Thread):
                 nudge()
         kept = {id(outcome) for outcome in recorded}
         self._log("claim_lost", [outcome for outcome in batch if id(outcome) not in kept])
-        for outcome in recorded:
-            try:
-                announce(self.db, outcome)
-            except BaseException as error:  # A receiver may even call sys.exit().
-                self._log("receiver_failed", [outcome], error=repr(error))
+        self._announce(recorded)
+
+    def _announce(self, recorded: list[Outcome]) -> None:
+        """Call receivers, who have connections of their own; raises nothing."""
+        try:
+            with looked_after(self.db):
+                for outcome in recorded:
+                    if not self._announce_one(outcome):
+                        close_stale_connections(keep=self.db)  # One of theirs may be broken.
+        except Exception as error:  # What they left open, or the database when one was closed.
+            self._log("receiver_failed", recorded[-1:], error=repr(error))
+
+    def _announce_one(self, outcome: Outcome) -> bool:
+        try:
+            return announce(self.db, outcome)
+        except BaseException as error:  # A receiver may even call sys.exit().
+            self._log("receiver_failed", [outcome], error=repr(error))
+            return False
 
     def _pause(self, delay: float) -> None:
         time.sleep(delay if self._deadline == math.inf else min(delay, 0.1))

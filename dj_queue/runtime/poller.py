@@ -6,10 +6,11 @@ import threading
 import time
 from contextvars import copy_context
 
-from django.db import InterfaceError, OperationalError
+from django.db import InterfaceError, OperationalError, connections
 
 from dj_queue.events import log
 from dj_queue.runtime import outage
+from dj_queue.runtime.connections import looked_after
 from dj_queue.runtime.process import LOOK_SECONDS, Registration
 
 LONGEST_BACKOFF_SECONDS = 30.0
@@ -52,14 +53,15 @@ class Poller(threading.Thread):
             delay = self._poll_once()
             if delay and not self.stopping.is_set():
                 self.wake.wait(delay)
-        self.db.connection.close()
+        connections.close_all()
 
     def _poll_once(self) -> float:
         if not self.registration.is_good:  # Not registered yet, or maybe given up.
             return LOOK_SECONDS
         self._asked_at = time.monotonic()
         try:
-            delay = copy_context().run(self.poll)  # The project's code may run in it.
+            with looked_after(self.db):  # The project's code may run in it.
+                delay = copy_context().run(self.poll)
         except (OperationalError, InterfaceError) as error:
             outage.begin(self.db, error)
             return self._back_off()

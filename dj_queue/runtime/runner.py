@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dj_queue.events import log
+from dj_queue.operations.receivers import signal_under_way
 from dj_queue.routers import QueueDatabase
 from dj_queue.runtime.dispatcher import Dispatcher
 from dj_queue.runtime.finisher import Finisher
@@ -32,15 +33,18 @@ class Leftovers:
     abandoned_count: int
     lost_count: int
     hanging_count: int = 0
+    signals: tuple[str, ...] = ()
+    """The signals whose receivers still run, one for each thread."""
 
     def __bool__(self) -> bool:
-        return bool(self.abandoned_count or self.lost_count or self.hanging_count)
+        return bool(self.abandoned_count or self.lost_count or self.hanging_count or self.signals)
 
     def __str__(self) -> str:
+        receivers = "".join(f", receivers of {each} that did not return" for each in self.signals)
         return (
             f"jobs that did not end in time: {self.abandoned_count}, "
             f"outcomes that could not be recorded: {self.lost_count}, "
-            f"threads that hang in the database: {self.hanging_count}"
+            f"threads that hang in the database: {self.hanging_count}{receivers}"
         )
 
 
@@ -103,9 +107,14 @@ class Runner:
             # Each ends by itself soon after, unless it hangs in the database.
             thread.join(max(0.0, deadline + 1 - time.monotonic()))
         self._leave()
-        lost = sum(finisher.pending_count for finisher in self.finishers.values())
+        return self._leftovers(abandoned)
+
+    def _leftovers(self, abandoned_count: int) -> Leftovers:
+        lost_count = sum(finisher.pending_count for finisher in self.finishers.values())
         threads = (*self._pollers, *self.finishers.values())
-        return Leftovers(abandoned, lost, sum(thread.is_alive() for thread in threads))
+        alive = [thread for thread in threads if thread.is_alive()]
+        signals = tuple(filter(None, map(signal_under_way, alive)))
+        return Leftovers(abandoned_count, lost_count, len(alive) - len(signals), signals)
 
     @property
     def _pollers(self) -> list[Poller]:

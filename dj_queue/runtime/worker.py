@@ -7,7 +7,6 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 from uuid import UUID
 
-from django.db import close_old_connections
 from django.utils import timezone
 
 from dj_queue.conf import WorkerOptions
@@ -18,6 +17,7 @@ from dj_queue.models.ids import new_id
 from dj_queue.operations.claim import claim, release
 from dj_queue.operations.execute import Outcome, abandoned, begin, execute
 from dj_queue.results import is_coroutine, is_loaded
+from dj_queue.runtime.connections import close_stale_connections
 from dj_queue.runtime.coroutines import Ending, Loop
 from dj_queue.runtime.crews import Crew, Mixture
 from dj_queue.runtime.finisher import Finisher
@@ -255,18 +255,18 @@ class Worker(Poller):
 
     def _run(self, row: ClaimedExecution) -> None:
         try:
-            close_old_connections()
+            close_stale_connections()
             outcome = execute(self.db, row, clock=timezone.now)
         except Exception as error:  # Not the task's: execute catches that. The job must not hang.
             self._log_failure(error)
             outcome = abandoned(row, error, now=timezone.now())
         self.finisher.hand_in(outcome)
-        self._close_old_connections()
+        close_stale_connections()
 
     def _begin(self, row: ClaimedExecution, lane: JobLane) -> Coroutine[Any, Any, Outcome]:
-        close_old_connections()
+        close_stale_connections()
         coroutine = begin(self.db, row, clock=timezone.now, last=lane.last)
-        self._close_old_connections()
+        close_stale_connections()
         return coroutine
 
     def _end(self, row: ClaimedExecution, ending: Ending) -> None:
@@ -276,12 +276,6 @@ class Worker(Poller):
             self._log_failure(error)
             outcome = abandoned(row, error, now=timezone.now())
         self.finisher.hand_in(outcome)
-
-    def _close_old_connections(self) -> None:
-        try:
-            close_old_connections()
-        except Exception as error:
-            self._log_failure(error)
 
     def _ended(self, crew: Crew) -> None:
         if self._is_hungry and crew.is_low and not self.wake.is_set():

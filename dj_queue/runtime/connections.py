@@ -1,0 +1,36 @@
+"""Connections of the project's code in the runtime's threads, looked after as in a request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from django.db import connections
+
+from dj_queue.operations.left_open import end_transactions
+from dj_queue.routers import QueueDatabase
+
+
+@contextmanager
+def looked_after(db: QueueDatabase) -> Iterator[None]:
+    """Let receivers and other code of the project run inside the block, as in a request.
+
+    Connections that are stale or too old are closed before and after, but for the thread's own to
+    `db`, which its loop looks after. Raises TransactionLeftOpen when a transaction is left open,
+    which is rolled back: what the thread writes next would be part of it.
+    """
+    close_stale_connections(keep=db)
+    try:
+        yield
+        end_transactions()
+    finally:
+        close_stale_connections(keep=db)
+
+
+def close_stale_connections(*, keep: QueueDatabase | None = None) -> None:
+    """Close what is stale or too old; not this thread's connection to the database `keep`."""
+    for connection in connections.all(initialized_only=True):
+        if keep is None or connection.alias != keep.alias:
+            # A driver may say that there is nothing to close any more: then Django forgets it.
+            with suppress(Exception):
+                connection.close_if_unusable_or_obsolete()
