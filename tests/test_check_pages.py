@@ -138,6 +138,11 @@ def wrong_option(project: Project) -> Iterable[CheckMessage]:
     return routing.check_options()
 
 
+def broken_neighbours(project: Project) -> Iterable[CheckMessage]:
+    project.settings.TASKS = {**project.settings.TASKS, "mail": {"BACKEND": "mailer.tasks.Backend"}}
+    return routing.check_neighbours()
+
+
 def unknown_database(project: Project) -> Iterable[CheckMessage]:
     project.option("bulk", database_alias="blk")
     return routing.check_databases()
@@ -366,6 +371,7 @@ PROVOKED: Mapping[str, Callable[[Project], Iterable[CheckMessage]]] = {
     "W005": small_pool,
     "W006": listening_elsewhere,
     "W007": pooler,
+    "W008": broken_neighbours,
     "E100": no_answer,
     "E101": recorded_only,
     "W104": behind,

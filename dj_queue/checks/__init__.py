@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.core.checks import Tags, register
+from django.core.checks.registry import registry
 
 from dj_queue.checks import connections, drivers, live, recurring, routing
 from dj_queue.checks.live import missing_tables, repair_remedy, unapplied_migrations
@@ -12,6 +15,7 @@ __all__ = [
     "LIVE",
     "NO_BACKEND",
     "STATIC",
+    "check_kwargs",
     "missing_tables",
     "register_checks",
     "repair_remedy",
@@ -37,3 +41,13 @@ def register_checks() -> None:
         register(check, APP_LABEL)
     for check in LIVE:
         register(check, APP_LABEL, Tags.database)
+
+
+def check_kwargs() -> dict[str, Any]:
+    """Return which checks our commands run first: those that need no database and have a tag.
+
+    Django 6.1's model checks ask every database (MySQL for its version): one that is down would
+    keep the others' work from starting. Django's check of TASKS has no tag; it builds all backends
+    and ends the command where one of another library does not import.
+    """
+    return {"databases": [], "tags": sorted(registry.tags_available())}

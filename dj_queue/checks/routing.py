@@ -14,7 +14,14 @@ from dj_queue.conf import read_options
 from dj_queue.exceptions import DjQueueError, InvalidOption
 from dj_queue.models import Job
 from dj_queue.routers import DjQueueRouter, use_backend
-from dj_queue.routers.registry import database_for, databases, physical, routes
+from dj_queue.routers.registry import (
+    all_tasks,
+    database_for,
+    databases,
+    import_problem,
+    physical,
+    routes,
+)
 from dj_queue.routers.router import APP_LABEL
 
 Found = Iterator[CheckMessage]
@@ -38,6 +45,24 @@ def check_options(**_: Any) -> Found:
         except InvalidOption as error:
             for line in str(error).splitlines():
                 yield fault(Error, "E001", line, "Correct the setting.")
+
+
+def check_neighbours(**_: Any) -> Found:
+    """W008: an entry of TASKS that has no class behind its BACKEND, and so is left alone.
+
+    A warning: it is most likely another library's, and must not stop ours.
+    """
+    for name, params in all_tasks().items():
+        problem = import_problem(params)
+        if problem:
+            yield fault(
+                Warning,
+                "W008",
+                f"expected TASKS[{name!r}]['BACKEND'] to be the path of a class, got {problem}: "
+                "dj_queue leaves this backend alone",
+                "Correct the path, or install what is missing. If the class is a subclass of "
+                "dj_queue's, no worker runs its jobs until then.",
+            )
 
 
 def check_databases(**_: Any) -> Found:

@@ -20,13 +20,14 @@ from django.core.signals import setting_changed
 from django.db import connections
 from django.utils.module_loading import import_string
 
-from dj_queue.compat import InvalidTaskBackend
 from dj_queue.conf import BackendOptions, read_options
 from dj_queue.exceptions import InvalidOption, UnknownBackend
 
 BACKEND_PATH = "dj_queue.backend.DjQueueBackend"
 APPLICATION_ALIAS = "default"
 """Where Django keeps an application's rows, unless a router says otherwise."""
+IMPORT_RAISES = (Exception, SystemExit)
+"""What another library's module may raise when it is imported."""
 LOCAL_HOSTS = ("", "localhost", "127.0.0.1", "::1")
 DEFAULT_PORTS = {"postgresql": "5432", "mysql": "3306"}
 
@@ -77,12 +78,17 @@ def routes() -> Snapshot:
             return current
         # Built outside the lock: it may import a backend class, and a thread that holds that
         # module's import lock may be waiting for us.
-        tasks = _told
-        built = _build(getattr(settings, "TASKS", {}) if tasks is None else tasks)
+        built = _build(all_tasks())
         with _lock:
             if generation == _generation:
                 _snapshot = built
                 return built
+
+
+def all_tasks() -> Mapping[str, Any]:
+    """Return TASKS as it was last set, with the entries of other libraries."""
+    tasks = _told
+    return getattr(settings, "TASKS", {}) if tasks is None else tasks
 
 
 def route(backend: str) -> Route:
@@ -147,11 +153,20 @@ def physical(alias: str) -> PhysicalDatabase:
     return PhysicalDatabase(vendor, host, port, name)
 
 
-def _build(tasks: Mapping[str, Mapping[str, Any]]) -> Snapshot:
+def import_problem(params: Any) -> str | None:
+    """Say why an entry of TASKS has no class behind its BACKEND, or None when it has one."""
+    try:
+        _import_backend(params)
+    except IMPORT_RAISES as error:
+        return " ".join(f"{type(error).__name__}: {error}".split())
+    return None
+
+
+def _build(tasks: Mapping[str, Any]) -> Snapshot:
     return {
         name: Route(name, *_placement(params), params)
         for name, params in tasks.items()
-        if _is_ours(params.get("BACKEND", ""))
+        if _is_ours(params)
     }
 
 
@@ -163,20 +178,25 @@ def _placement(params: Mapping[str, Any]) -> tuple[str, bool]:
     return str(options.get("database_alias", "default")), options.get("dedicated") is True
 
 
-def _is_ours(path: str) -> bool:
+def _is_ours(params: Any) -> bool:
+    path = params.get("BACKEND") if isinstance(params, Mapping) else None
     if path == BACKEND_PATH:
         return True
-    module = path.rpartition(".")[0]
+    module = str(path).rpartition(".")[0]
     if not apps.ready and module not in sys.modules:
         raise AppRegistryNotReady(f"cannot tell before apps are ready whether {path} is dj_queue's")
     try:
-        backend_class = import_string(path)
-    except ImportError as error:
-        raise InvalidTaskBackend(f"Could not find backend {path!r}: {error}") from error
-    return any(
-        f"{each.__module__}.{each.__qualname__}" == BACKEND_PATH
-        for each in getattr(backend_class, "__mro__", ())
-    )
+        ancestors = getattr(_import_backend(params), "__mro__", ())
+        return any(f"{each.__module__}.{each.__qualname__}" == BACKEND_PATH for each in ancestors)
+    except IMPORT_RAISES:
+        # It must not stop the other backends; W008 reports it.
+        return False
+
+
+def _import_backend(params: Any) -> Any:
+    if not isinstance(params, Mapping):
+        raise TypeError(f"expected a dict with BACKEND, got {params!r}")
+    return import_string(params["BACKEND"])
 
 
 def _forget(*, setting: str, value: Any = None, **_: Any) -> None:

@@ -5,17 +5,24 @@ from threading import Event, Thread
 
 import pytest
 from django.apps import apps
+from django.core.checks import WARNING
 from django.core.exceptions import AppRegistryNotReady
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.test import override_settings
 
-from dj_queue.compat import InvalidTaskBackend
+from dj_queue.checks.routing import check_neighbours
 from dj_queue.exceptions import InvalidOption, UnknownBackend
 from dj_queue.routers import queue_database, registry
 from tests.routers.conftest import backend
 
 FOREIGN = "tests.routers.backends.ForeignBackend"
+BROKEN = {
+    "syntax": "def",
+    "runtime": "raise RuntimeError('not\\nnow')",
+    "ends": "raise SystemExit(3)",
+    "settings": "from django.conf import settings; settings.NO_SUCH_SETTING",
+}
 MISSING = "tests.routers.nowhere.Backend"
 
 
@@ -53,8 +60,7 @@ def test_a_backend_that_names_no_database_uses_the_default_one(tasks):
 
 def test_the_map_is_built_on_first_use_and_kept(tasks):
     tasks(broken=backend(path=MISSING))
-    with pytest.raises(InvalidTaskBackend):
-        registry.routes()
+    assert registry.routes() == {}
 
     tasks(default=backend("bulk"))
 
@@ -76,6 +82,41 @@ def test_other_backends_are_left_alone(tasks, name):
     assert registry.databases() == ("bulk",)
     with pytest.raises(UnknownBackend):
         registry.route("other")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        backend(path=MISSING),
+        backend(path="tests.routers.backends.NoSuchBackend"),
+        backend(path="depot"),
+        backend(path=""),
+        backend(path=None),
+        backend(path=7),
+        *(backend(path=f"broken_{name}.Backend") for name in BROKEN),
+        {},
+        None,
+        "tests.routers.backends.ForeignBackend",
+    ],
+    ids=str,
+)
+def test_an_entry_without_a_class_stops_no_other_and_is_reported(
+    tasks, entry, tmp_path, monkeypatch
+):
+    for name, code in BROKEN.items():
+        (tmp_path / f"broken_{name}.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    tasks(other=entry, ours=backend("bulk"))
+
+    assert list(registry.routes()) == ["ours"]
+    assert [(each.id, each.level) for each in check_neighbours()] == [("dj_queue.W008", WARNING)]
+
+
+def test_entries_with_a_class_are_not_reported(tasks):
+    tasks(other=backend(path=FOREIGN), ours=backend("bulk"))
+
+    assert list(check_neighbours()) == []
 
 
 def test_an_unknown_backend_is_named_beside_the_known_ones():
@@ -220,8 +261,7 @@ def test_no_backend_class_is_imported_before_apps_are_ready(monkeypatch, tasks):
         registry.routes()
 
     monkeypatch.setattr(apps, "ready", True)
-    with pytest.raises(InvalidTaskBackend, match="nowhere"):
-        registry.routes()
+    assert list(registry.routes()) == ["ours"]
 
 
 def test_a_map_that_was_being_built_of_old_settings_is_thrown_away(monkeypatch):

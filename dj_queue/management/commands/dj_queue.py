@@ -16,7 +16,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import autoreload
 
-from dj_queue.checks import NO_BACKEND
+from dj_queue.checks import NO_BACKEND, check_kwargs
 from dj_queue.exceptions import DjQueueError
 from dj_queue.routers import QueueDatabase
 from dj_queue.routers.registry import routes
@@ -75,9 +75,7 @@ class Command(BaseCommand):
         )
 
     def get_check_kwargs(self, options: dict[str, Any]) -> Any:
-        # Django 6.1's model checks ask every database (MySQL for its version): one that is down
-        # would keep the others' work from starting.
-        return {"databases": []}
+        return check_kwargs()
 
     def handle(self, *args: Any, **options: Any) -> None:
         names = options["backend"] or list(routes())

@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from dj_queue.checks import (
     NO_BACKEND,
+    check_kwargs,
     missing_tables,
     repair_remedy,
     unapplied_migrations,
@@ -56,9 +57,7 @@ class Command(BaseCommand):
         )
 
     def get_check_kwargs(self, options: dict[str, Any]) -> Any:
-        # Django 6.1's model checks ask every database (MySQL for its version): one that is down
-        # would keep the others' work from starting.
-        return {"databases": []}
+        return check_kwargs()
 
     def handle(self, *args: Any, **options: Any) -> None:
         names = options["backend"] or list(routes())
