@@ -45,8 +45,13 @@ class DjQueueBackend(BaseTaskBackend):
 
     @property
     def database(self) -> QueueDatabase:
-        """The handle of this backend's queue database."""
-        return queue_database(self.alias)
+        """The handle of this backend's queue database; InvalidOption while a setting is wrong.
+
+        A job must not go to the database that a mistyped option has as its default.
+        """
+        db = queue_database(self.alias)
+        _ = db.options
+        return db
 
     def validate_task(self, task: Task) -> None:
         """Raise InvalidTask when the task cannot run on this backend."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
+from difflib import get_close_matches
 from typing import Any
 
 from dj_queue.exceptions import InvalidOption
@@ -149,9 +150,15 @@ class BackendOptions:
     shutdown_timeout: float = option(5.0, seconds(0, 86_400))
 
 
+KEYS = ("BACKEND", "QUEUES", "OPTIONS")
+"""What an entry of TASKS has."""
+
+
 def read_options(backend: str, params: Mapping[str, Any]) -> BackendOptions:
     """Read `TASKS[backend]`; raise InvalidOption that lists every problem, one a line."""
-    problems = []
+    problems = [
+        _unknown(name, f"TASKS[{backend!r}]", KEYS, "key") for name in params if name not in KEYS
+    ]
     if not 0 < len(backend) <= NAME_LENGTH:
         what = f"a backend name of 1 to {NAME_LENGTH} characters"
         problems.append(str(expected("TASKS", what, backend)))
@@ -184,9 +191,7 @@ def read_section(kind: type, raw: Any, path: str) -> Any:
     for name, value in raw.items():
         try:
             if name not in known:
-                raise InvalidOption(
-                    f"{path}[{name!r}]: expected one of {', '.join(known)}, got an unknown option"
-                )
+                raise InvalidOption(_unknown(name, path, known, "option"))
             values[name] = known[name].metadata["parser"](value, f"{path}[{name!r}]")
         except InvalidOption as error:
             problems.append(str(error))
@@ -197,3 +202,42 @@ def read_section(kind: type, raw: Any, path: str) -> Any:
     if problems:
         raise InvalidOption("\n".join(problems))
     return kind(**values)
+
+
+def _unknown(name: object, path: str, known: Collection[str], what: str) -> str:
+    if str(name).upper() == "ENQUEUE_ON_COMMIT":
+        return (
+            f"{path}[{name!r}]: expected no such {what}, because enqueue() never waits for a "
+            "commit by itself, got one: remove it, and where a job is to wait call "
+            "transaction.on_commit(partial(task.enqueue, ...))"
+        )
+    meant = _suggest(str(name), path, known)
+    question = f": did you mean {meant}?" if meant else ""
+    return f"{path}[{name!r}]: expected one of {', '.join(known)}, got an unknown {what}{question}"
+
+
+def _suggest(name: str, path: str, known: Collection[str]) -> str | None:
+    """Return the path of the setting that was most likely meant, or None.
+
+    The same name at another level goes before a similar one: database_alias beside OPTIONS.
+    """
+    paths = {f"{path}[{each!r}]": each.lower() for each in known}
+    entry, found, _ = path.partition("]")
+    for level, names in _levels():
+        paths.update({f"{entry}{found}{level}[{each!r}]": each.lower() for each in names})
+    for candidates in ([name.lower()], get_close_matches(name.lower(), paths.values(), 1, 0.8)):
+        for each, spelling in paths.items():
+            if spelling in candidates:
+                return each
+    return None
+
+
+def _levels() -> Iterator[tuple[str, Collection[str]]]:
+    yield "", KEYS
+    yield "['OPTIONS']", [each.name for each in fields(BackendOptions)]
+    for level, kind in (
+        ("['workers'][0]", WorkerOptions),
+        ("['dispatcher']", DispatcherOptions),
+        ("['scheduler']", SchedulerOptions),
+    ):
+        yield f"['OPTIONS']{level}", [each.name for each in fields(kind)]

@@ -336,3 +336,22 @@ def test_the_features_of_the_tasks_framework_are_all_there(backend):
     assert backend.supports_priority
     assert backend.supports_get_result
     assert backend.supports_async_task
+
+
+@pytest.mark.parametrize("ask", ["enqueue", "enqueue_all", "get_result", "guarantee"])
+def test_a_misplaced_database_alias_stops_the_backend_instead_of_leading_to_default(ask, settings):
+    settings.TASKS = {
+        "default": {"BACKEND": "dj_queue.backend.DjQueueBackend", "database_alias": "bulk"}
+    }
+    backend = task_backends["default"]
+    call = (tasks.add, [1, 2], {})
+    asked = {
+        "enqueue": lambda: backend.enqueue(*call),
+        "enqueue_all": lambda: backend.enqueue_all([call]),
+        "get_result": lambda: backend.get_result(str(new_id())),
+        "guarantee": backend.guarantee,
+    }
+
+    expected = r"did you mean TASKS\['default'\]\['OPTIONS'\]\['database_alias'\]\?"
+    with pytest.raises(InvalidOption, match=expected):
+        asked[ask]()

@@ -25,7 +25,7 @@ from dj_queue.engines.postgresql import PostgreSQLEngine
 from dj_queue.models import Installation, Job, ReadyExecution
 from dj_queue.models.ids import new_id
 from dj_queue.observability import route_map
-from dj_queue.routers import queue_database
+from dj_queue.routers import queue_database, registry
 from dj_queue.routers.registry import PhysicalDatabase
 from tests.jobs import EVERY
 
@@ -135,7 +135,10 @@ class Replica:
 
 def wrong_option(project: Project) -> Iterable[CheckMessage]:
     project.option("default", dispatcher={"batch_size": 0})
-    return routing.check_options()
+    yield from routing.check_options()
+    for wrong in ({"database_alias": "queue"}, {"ENQUEUE_ON_COMMIT": True}):
+        project.settings.TASKS = {"default": {"BACKEND": registry.BACKEND_PATH, **wrong}}
+        yield from routing.check_options()
 
 
 def broken_neighbours(project: Project) -> Iterable[CheckMessage]:

@@ -201,3 +201,45 @@ def test_queues_that_are_no_list_of_names_are_refused(queues):
 def test_a_backend_name_that_no_column_holds_is_refused(name):
     with pytest.raises(InvalidOption, match="TASKS: expected a backend name of 1 to 64 characters"):
         read_options(name, {})
+
+
+@pytest.mark.parametrize(
+    ("params", "meant"),
+    [
+        ({"database_alias": "queue"}, "['OPTIONS']['database_alias']"),
+        ({"DATABASE_ALIAS": "queue"}, "['OPTIONS']['database_alias']"),
+        ({"databse_alias": "queue"}, "['OPTIONS']['database_alias']"),
+        ({"options": {}}, "['OPTIONS']"),
+        ({"OPTION": {}}, "['OPTIONS']"),
+        ({"queues": []}, "['QUEUES']"),
+        ({"workers": []}, "['OPTIONS']['workers']"),
+        ({"threads": 3}, "['OPTIONS']['workers'][0]['threads']"),
+        ({"OPTIONS": {"databse_alias": "queue"}}, "['OPTIONS']['database_alias']"),
+        ({"OPTIONS": {"Dedicated": True}}, "['OPTIONS']['dedicated']"),
+        ({"OPTIONS": {"QUEUES": []}}, "['QUEUES']"),
+        ({"OPTIONS": {"OPTIONS": {}}}, "['OPTIONS']"),
+        ({"OPTIONS": {"threads": 3}}, "['OPTIONS']['workers'][0]['threads']"),
+        ({"OPTIONS": {"batch_size": 3}}, "['OPTIONS']['dispatcher']['batch_size']"),
+        ({"OPTIONS": {"workers": [{}, {"queue": "a"}]}}, "['OPTIONS']['workers'][1]['queues']"),
+        ({"OPTIONS": {"scheduler": {"misfire": 3}}}, None),
+        ({"colour": "red"}, None),
+        ({1: 2}, None),
+    ],
+    ids=str,
+)
+def test_an_unknown_name_is_refused_with_what_was_most_likely_meant(params, meant):
+    with pytest.raises(InvalidOption, match=r"got an unknown (key|option)") as caught:
+        read_options("x", params)
+
+    said = str(caught.value).partition(": did you mean ")[2]
+    assert said == ("" if meant is None else f"TASKS['x']{meant}?")
+
+
+@pytest.mark.parametrize("name", ["ENQUEUE_ON_COMMIT", "enqueue_on_commit"])
+@pytest.mark.parametrize("value", [True, False, None])
+@pytest.mark.parametrize("is_option", [False, True])
+def test_enqueue_on_commit_is_refused_with_what_to_use(name, value, is_option):
+    params = {"OPTIONS": {name: value}} if is_option else {name: value}
+
+    with pytest.raises(InvalidOption, match=r"transaction.on_commit\(partial\(task.enqueue"):
+        read_options("x", params)

@@ -18,9 +18,10 @@ from dj_queue.checks.connections import listening
 from dj_queue.checks.deployment import describe_stranger, installation
 from dj_queue.checks.routing import fault
 from dj_queue.engines import engine_for
+from dj_queue.exceptions import InvalidOption
 from dj_queue.models import STATES, FinishedExecution
 from dj_queue.routers import QueueDatabase
-from dj_queue.routers.registry import backends_on, is_dedicated, is_queue_database
+from dj_queue.routers.registry import backends_on, is_dedicated, is_queue_database, route
 from dj_queue.routers.router import APP_LABEL
 
 Found = Iterator[CheckMessage]
@@ -169,6 +170,10 @@ def check_deployment(db: QueueDatabase) -> Found:
 
 def repair_remedy(alias: str) -> str:
     """Say what helps where migrations are recorded and tables are missing."""
+    wrong = [each for each in backends_on(alias) if not has_right_options(each)]
+    if wrong:
+        # Perhaps it is the database_alias that is wrong: tables must not be made here then.
+        return f"Correct the settings of {', '.join(map(repr, wrong))} first, see E001."
     present = present_tables(alias)
     if not present:
         return "Run `manage.py dj_queue_migrate --repair`."
@@ -176,6 +181,14 @@ def repair_remedy(alias: str) -> str:
         f"Some of them exist ({', '.join(sorted(present))}), so `--repair` would refuse: find out "
         "who dropped the others, and restore them from a backup."
     )
+
+
+def has_right_options(backend: str) -> bool:
+    """Tell whether the backend's settings are free of E001."""
+    try:
+        return bool(route(backend).options)
+    except InvalidOption:
+        return False
 
 
 def missing_tables(alias: str) -> list[str]:

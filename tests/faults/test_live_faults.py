@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.faults.conftest import is_sqlite
-from tests.faults.project import Project
+from tests.faults.project import OURS, Project
 
 CHECK = "check --tag dj_queue --fail-level WARNING"
 CHECK_ALL = f"{CHECK} --database default --database queue --database bulk"
@@ -159,6 +159,25 @@ def test_tables_that_are_recorded_but_missing_are_named_until_repaired(empty: Pr
     assert "NotMigrated: expected dj_queue's tables on database 'bulk'" in enqueued.text
     assert "dj_queue_migrate --repair" in migrated.text
     assert (repaired.status, healed.text) == (0, SILENCE)
+
+
+def test_a_misplaced_alias_is_not_made_permanent_by_repairing_the_wrong_database(empty: Project):
+    empty.run("migrate dj_queue --database default")
+    empty.write({"TASKS.bulk": {"BACKEND": OURS, "database_alias": "bulk", "OPTIONS": {}}})
+
+    mapped, migrated, checked = empty.run(
+        ROUTES,
+        "dj_queue_migrate --repair --skip-checks",
+        f"{CHECK} --database default",
+    )
+
+    meant = "did you mean TASKS['bulk']['OPTIONS']['database_alias']?"
+    assert {"E001", "E101"} <= set(mapped.ids)
+    assert (mapped.status, migrated.status, checked.status) == (1, 1, 1)
+    for each in (mapped, migrated, checked):
+        assert meant in each.text
+        assert "--repair" not in each.text
+    assert "Correct the settings of 'bulk' first, see E001." in mapped.text
 
 
 def test_jobs_on_a_database_that_no_backend_uses_are_named_until_they_are_done(migrated: Project):

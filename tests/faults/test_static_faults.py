@@ -45,6 +45,17 @@ FAULTS = {
         "TASKS['bulk']['OPTIONS']['colour']: expected one of database_alias",
         {"TASKS.bulk.OPTIONS.colour": "red"},
     ),
+    "an option beside OPTIONS": Fault(
+        "E001",
+        "TASKS['bulk']['database_alias']: expected one of BACKEND, QUEUES, OPTIONS, got an unknown "
+        "key: did you mean TASKS['bulk']['OPTIONS']['database_alias']?",
+        {"TASKS.bulk.database_alias": "bulk"},
+    ),
+    "a key of older packages": Fault(
+        "E001",
+        "TASKS['bulk']['ENQUEUE_ON_COMMIT']: expected no such key,",
+        {"TASKS.bulk.ENQUEUE_ON_COMMIT": False},
+    ),
     "an unknown alias": Fault(
         "E002",
         "TASKS['bulk']['OPTIONS']['database_alias']: expected an alias of DATABASES ('default', "

@@ -64,7 +64,8 @@ class Command(BaseCommand):
         if not names:
             raise CommandError(NO_BACKEND)
         try:
-            handles = {db.alias: db for db in map(queue_database, names)}
+            # Whose options are wrong may be led to another database than was meant.
+            handles = {db.alias: db for db in map(queue_database, names) if db.options}
         except DjQueueError as error:
             raise CommandError(str(error)) from error
         total = f"{len(handles)} queue {'database' if len(handles) == 1 else 'databases'}"
