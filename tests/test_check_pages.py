@@ -323,6 +323,17 @@ def old_servers(project: Project) -> Iterable[CheckMessage]:
         yield from project.ask(live.check_server)
 
 
+def narrow(project: Project) -> Iterable[CheckMessage]:
+    columns = "dj_queue_attempt.message, dj_queue_job.args"
+    places = [
+        "expected the encoding of database 'bulk' to be UTF8, got LATIN1",
+        "expected columns of database 'bulk' to have the character set utf8mb4, got latin1 for "
+        + columns,
+    ]
+    project.patch.setattr(live, "narrow_places", lambda db, tables: iter(places))
+    return project.ask(live.check_character_sets)
+
+
 def stranded(project: Project) -> Iterable[CheckMessage]:
     row = {"backend": "mail", "queue_name": "mail", "priority": 0}
     rows = [ReadyExecution(job_id=new_id(), **row) for _ in range(12)]
@@ -379,6 +390,7 @@ PROVOKED: Mapping[str, Callable[[Project], Iterable[CheckMessage]]] = {
     "E101": recorded_only,
     "W104": behind,
     "E102": old_servers,
+    "E103": narrow,
     "W101": stranded,
     "W102": tables_of_others,
     "W103": others,

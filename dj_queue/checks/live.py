@@ -18,6 +18,7 @@ from dj_queue.checks.connections import listening
 from dj_queue.checks.deployment import describe_stranger, installation
 from dj_queue.checks.routing import fault
 from dj_queue.engines import engine_for
+from dj_queue.engines.character_sets import narrow_places
 from dj_queue.exceptions import InvalidOption
 from dj_queue.models import STATES, FinishedExecution
 from dj_queue.routers import QueueDatabase
@@ -112,6 +113,20 @@ def check_server(db: QueueDatabase) -> Found:
     problem = engine.unfit(engine.server(db))
     if problem:
         yield fault(Error, "E102", f"{problem} (database {db.alias!r})", "Upgrade the server.")
+
+
+@of_each_database
+def check_character_sets(db: QueueDatabase) -> Found:
+    """E103: a queue database that cannot store every character."""
+    if is_queue_database(db.alias):
+        for place in narrow_places(db, sorted(present_tables(db.alias))):
+            yield fault(
+                Error,
+                "E103",
+                f"{place}: arguments, return values and errors may have characters that it cannot "
+                "store",
+                "Convert it, or create it again.",
+            )
 
 
 @of_each_database

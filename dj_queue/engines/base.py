@@ -207,6 +207,10 @@ class ClaimEngine(SemaphoreLocks):
         """Tell whether repeating the whole transaction may help: deadlock, lock timeout, busy."""
         return False
 
+    def is_untranslatable(self, error: Exception) -> bool:
+        """Tell whether a text has characters that the database, or its connection, cannot store."""
+        return isinstance(error, UnicodeEncodeError)
+
     def is_missing_table(self, error: DatabaseError) -> bool:
         """Tell whether a statement failed because a table does not exist."""
         return False

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db import DatabaseError, Error, models
+from django.db import DatabaseError, models
 
-from dj_queue.engines.base import LOCK_NAME, ClaimEngine, Server, new_rows
+from dj_queue.engines.base import ClaimEngine, Server, new_rows
 from dj_queue.engines.minutes import added_up
+from dj_queue.engines.named_lock import named_lock
 from dj_queue.engines.packets import (
     Statement,
     inserts,
@@ -37,6 +38,8 @@ from dj_queue.routers import QueueDatabase
 # ER_LOCK_WAIT_TIMEOUT, ER_LOCK_DEADLOCK, and MariaDB's ER_CHECKREAD (row changed since the read).
 TRANSIENT = {1205, 1213, 1020}
 NO_SUCH_TABLE = 1146
+# ER_TRUNCATED_WRONG_VALUE_FOR_FIELD, and MySQL's ER_CANNOT_CONVERT_STRING.
+UNTRANSLATABLE = {1366, 3854}
 
 # Not `backend = %s`: the optimizer might find the rows by an index that begins with the backend,
 # and wait for rows of it that it does not want.
@@ -82,10 +85,6 @@ READY_QUEUES = f"""
 # keys do not wait for each other.
 LOCK_SEMAPHORES = f"""INSERT INTO {table(Semaphore)} ({columns(Semaphore)}) VALUES {{rows}}
     ON DUPLICATE KEY UPDATE held = {table(Semaphore)}.held"""
-
-
-# The name is the server's, not the database's.
-MIGRATION_LOCK = f"LEFT(CONCAT('{LOCK_NAME}:', DATABASE()), 64)"
 
 
 @dataclass(frozen=True)
@@ -137,24 +136,8 @@ class MySQLEngine(ClaimEngine):
 
     @contextmanager
     def locked(self, db: QueueDatabase) -> Iterator[bool]:
-        # In a transaction, so that a pooler keeps one session for the lock until it is released;
-        # on a connection of its own, because DDL commits.
-        connection = db.connection.copy()
-        try:
-            with connection.cursor() as cursor:
-                cursor.execute("START TRANSACTION")
-                cursor.execute(f"SELECT GET_LOCK({MIGRATION_LOCK}, 0)")
-                is_ours = cursor.fetchone()[0] == 1
-                try:
-                    yield is_ours
-                finally:
-                    with suppress(Error):  # Where the session has ended the lock has, too.
-                        if is_ours:
-                            cursor.execute(f"SELECT RELEASE_LOCK({MIGRATION_LOCK})")
-                            cursor.fetchone()
-                        cursor.execute("ROLLBACK")
-        finally:
-            connection.close()
+        with named_lock(db) as is_ours:
+            yield is_ours
 
     def _locking(
         self, db: QueueDatabase, keys: Sequence[str], now: datetime
@@ -285,6 +268,10 @@ class MySQLEngine(ClaimEngine):
 
     def is_transient(self, error: DatabaseError) -> bool:
         return bool(error.args) and error.args[0] in TRANSIENT
+
+    def is_untranslatable(self, error: Exception) -> bool:
+        number = error.args[0] if error.args else None
+        return number in UNTRANSLATABLE or super().is_untranslatable(error)
 
     def is_missing_table(self, error: DatabaseError) -> bool:
         return error.args[:1] == (NO_SUCH_TABLE,)

@@ -41,6 +41,7 @@ from dj_queue.routers import QueueDatabase
 KEPT_CURSOR = "dj_queue_cursor"
 TRANSIENT = {"40001", "40P01", "55P03"}  # serialization, deadlock, lock not available
 UNDEFINED_TABLE = "42P01"
+UNTRANSLATABLE = {"22P05", "22021"}  # untranslatable character, character not in repertoire
 
 # The claim of one job, by its id: locked, and deleted where it lies. A join might read all claims,
 # as often as there are rows to join, where the statistics are from a moment without any.
@@ -218,6 +219,9 @@ class PostgreSQLEngine(ClaimEngine):
     def is_transient(self, error: DatabaseError) -> bool:
         return _sqlstate(error) in TRANSIENT
 
+    def is_untranslatable(self, error: Exception) -> bool:
+        return _sqlstate(error) in UNTRANSLATABLE or super().is_untranslatable(error)
+
     def is_missing_table(self, error: DatabaseError) -> bool:
         return _sqlstate(error) == UNDEFINED_TABLE
 
@@ -254,5 +258,5 @@ def _kept_cursor(connection: Any, driver: Any) -> Any:
     return cursor
 
 
-def _sqlstate(error: DatabaseError) -> str | None:
+def _sqlstate(error: Exception) -> str | None:
     return getattr(error.__cause__, "sqlstate", None)

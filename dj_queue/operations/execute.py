@@ -44,6 +44,7 @@ from dj_queue.task_paths import text_of
 LastCall = Callable[[Callable[[], None]], Awaitable[None]]
 """Makes a call in the thread that a coroutine had for its synchronous calls, if it had one."""
 
+PATH_LENGTH = 255
 MESSAGE_LENGTH = 10_000
 TRACEBACK_LENGTH = 100_000
 
@@ -65,9 +66,15 @@ class Failure:
         except Exception as unprintable:
             trace = f"<the traceback could not be formatted: {type(unprintable).__name__}>"
         return cls(
-            f"{kind.__module__}.{kind.__qualname__}"[:255],
+            _clean(f"{kind.__module__}.{kind.__qualname__}")[:PATH_LENGTH],
             _storable(text_of(error), MESSAGE_LENGTH),
             _storable(trace, TRACEBACK_LENGTH),
+        )
+
+    def in_ascii(self) -> Failure:
+        """Return the same, escaped, for a database that cannot store every character."""
+        return Failure(
+            _ascii(self.exception_path)[:PATH_LENGTH], _ascii(self.message), _ascii(self.traceback)
         )
 
 
@@ -275,6 +282,14 @@ def _settle(result: TaskResult, status: TaskResultStatus, finished_at: datetime 
 
 
 def _storable(text: str, length: int) -> str:
-    # PostgreSQL stores no NUL, and no driver encodes a lone surrogate.
-    clean = text.replace("\x00", "\\x00").encode(errors="backslashreplace").decode()
+    clean = _clean(text)
     return clean if len(clean) <= length else f"{clean[: length // 2]}\n…\n{clean[-length // 2 :]}"
+
+
+def _clean(text: str) -> str:
+    # PostgreSQL stores no NUL, and no driver encodes a lone surrogate.
+    return text.replace("\x00", "\\x00").encode(errors="backslashreplace").decode()
+
+
+def _ascii(text: str) -> str:
+    return text.encode("ascii", "backslashreplace").decode("ascii")

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+from django.db import Error
+
 from dj_queue.compat import task_finished
 from dj_queue.engines import engine_for
 from dj_queue.engines.claims import Claim, HandedOn, Heir, claim_of
@@ -34,7 +36,7 @@ def finish(db: QueueDatabase, outcomes: Sequence[Outcome]) -> list[Outcome]:
     Slots of concurrency keys are handed on in the same transaction; a job that is attempted again
     at once waits for one like any other. Returns the outcomes recorded. One whose claim is gone,
     because somebody else owns the job by now, is left out and changes nothing; of two for one claim
-    the first counts.
+    the first counts. Errors with characters that the database cannot store are stored escaped.
     """
     return finish_and_inherit(db, outcomes, None)[0]
 
@@ -64,8 +66,16 @@ def finish_and_inherit(
         return recorded, settle(db, ended.values(), now=now, ended=ended, heir=heir)
 
     # Successes alone may be one statement: no transaction around them.
-    is_one = not failed and not keys
-    recorded, handed = retried(db, transaction) if is_one else in_transaction(db, transaction)
+    run = retried if not failed and not keys else in_transaction
+    try:
+        recorded, handed = run(db, transaction)
+    except (Error, UnicodeEncodeError) as error:
+        if not failed or not engine_for(db).is_untranslatable(error):
+            raise
+        for each in failed:
+            assert each.failure is not None
+            each.failure = each.failure.in_ascii()
+        recorded, handed = run(db, transaction)
     if len(recorded) == len(by_claim):  # As ever: a look-up costs much, an id's hash is Python.
         return list(by_claim.values()), handed
     return [each for claim, each in by_claim.items() if claim in recorded], handed

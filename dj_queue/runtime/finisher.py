@@ -13,6 +13,7 @@ from uuid import UUID
 from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, connections
 from django.utils import timezone
 
+from dj_queue.engines import engine_for
 from dj_queue.engines.claims import HandedOn
 from dj_queue.events import log
 from dj_queue.exceptions import InvalidReturnValue
@@ -171,7 +172,7 @@ class Finisher(threading.Thread):
             except Exception as error:
                 self.db.connection.close()  # It may be what is broken.
                 tries += 1
-                is_storable = not isinstance(error, NOT_STORABLE)
+                is_storable = not self._is_refused(error)
                 if is_storable and time.monotonic() > self._deadline:
                     self._log("outcome_lost", batch, error=repr(error))
                     return
@@ -215,6 +216,9 @@ class Finisher(threading.Thread):
             # At once: this may be the last batch.
             self._give_back(Return(handed.inherited, inheritance.ledger))
         return recorded, handed
+
+    def _is_refused(self, error: Exception) -> bool:
+        return isinstance(error, NOT_STORABLE) or engine_for(self.db).is_untranslatable(error)
 
     def _is_there(self, error: Exception) -> bool:
         try:
