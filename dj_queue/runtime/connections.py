@@ -19,17 +19,22 @@ def looked_after(db: QueueDatabase) -> Iterator[None]:
     `db`, which its loop looks after. Raises TransactionLeftOpen when a transaction is left open,
     which is rolled back: what the thread writes next would be part of it.
     """
-    close_stale_connections(keep=db)
+    tidy_connections(keep=db)
     try:
         yield
         end_transactions()
     finally:
-        close_stale_connections(keep=db)
+        tidy_connections(keep=db)
 
 
-def close_stale_connections(*, keep: QueueDatabase | None = None) -> None:
-    """Close what is stale or too old; not this thread's connection to the database `keep`."""
+def tidy_connections(*, keep: QueueDatabase | None = None) -> None:
+    """Do what Django does between requests, with this thread's connections.
+
+    Forget the statements that are kept with DEBUG, and close what is stale or too old; but for the
+    connection to the database `keep`.
+    """
     for connection in connections.all(initialized_only=True):
+        connection.queries_log.clear()
         if keep is None or connection.alias != keep.alias:
             # A driver may say that there is nothing to close any more: then Django forgets it.
             with suppress(Exception):

@@ -23,7 +23,7 @@ from dj_queue.operations.execute import Outcome, abandoned
 from dj_queue.operations.finish import announce, finish, finish_and_inherit, recorded_before
 from dj_queue.routers import QueueDatabase
 from dj_queue.runtime import outage
-from dj_queue.runtime.connections import close_stale_connections, looked_after
+from dj_queue.runtime.connections import looked_after, tidy_connections
 from dj_queue.runtime.inheritance import Inheritance
 from dj_queue.runtime.ledger import Ledger
 
@@ -127,6 +127,7 @@ class Finisher(threading.Thread):
             for each in batch:
                 if isinstance(each, Return):
                     self._give_back(each)
+            tidy_connections(keep=self.db)
         connections.close_all()
 
     def _give_back(self, returned: Return) -> None:
@@ -257,7 +258,7 @@ class Finisher(threading.Thread):
             with looked_after(self.db):
                 for outcome in recorded:
                     if not self._announce_one(outcome):
-                        close_stale_connections(keep=self.db)  # One of theirs may be broken.
+                        tidy_connections(keep=self.db)  # One of theirs may be broken.
         except Exception as error:  # What they left open, or the database when one was closed.
             self._log("receiver_failed", recorded[-1:], error=repr(error))
 

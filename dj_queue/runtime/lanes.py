@@ -14,7 +14,7 @@ from typing import Any
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext
 from django.db import connections
 
-from dj_queue.runtime.connections import close_stale_connections
+from dj_queue.runtime.connections import tidy_connections
 
 
 class Lane(Executor):
@@ -91,7 +91,7 @@ class JobLane(Executor):
         """Let the lane go; what the job has left running gets another thread from asgiref."""
         SyncToAsync.context_to_thread_executor.pop(self._key, None)
         if self._lane is not None:
-            self._lane.submit(close_stale_connections)
+            self._lane.submit(tidy_connections)
             self._lanes.put_back(self._lane)
 
     async def last(self, call: Callable[[], None]) -> None:
@@ -103,7 +103,7 @@ class JobLane(Executor):
         """Call it in the job's lane; returns at once."""
         if self._lane is None:
             self._lane = self._lanes.take()
-            self._lane.submit(close_stale_connections)
+            self._lane.submit(tidy_connections)
         return self._lane.submit(fn, *args, **kwargs)
 
 

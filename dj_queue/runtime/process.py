@@ -22,6 +22,7 @@ from dj_queue.models.ids import new_id
 from dj_queue.operations.processes import beat, deregister, register
 from dj_queue.routers import QueueDatabase
 from dj_queue.runtime import outage
+from dj_queue.runtime.connections import tidy_connections
 from dj_queue.runtime.ledger import Ledger
 from dj_queue.runtime.units import Unit
 
@@ -163,6 +164,7 @@ class Heartbeat(threading.Thread):
             asked_at = time.monotonic()
             try:
                 self.beat()
+                tidy_connections(keep=self.db)
                 outage.end(self.db, asked_at=asked_at)
                 wait, retry = self.interval, FIRST_RETRY_SECONDS
             except Exception as error:

@@ -17,7 +17,7 @@ from dj_queue.models.ids import new_id
 from dj_queue.operations.claim import claim, release
 from dj_queue.operations.execute import Outcome, abandoned, begin, execute
 from dj_queue.results import is_coroutine, is_loaded
-from dj_queue.runtime.connections import close_stale_connections
+from dj_queue.runtime.connections import tidy_connections
 from dj_queue.runtime.coroutines import Ending, Loop
 from dj_queue.runtime.crews import Crew, Mixture
 from dj_queue.runtime.finisher import Finisher
@@ -255,18 +255,18 @@ class Worker(Poller):
 
     def _run(self, row: ClaimedExecution) -> None:
         try:
-            close_stale_connections()
+            tidy_connections()
             outcome = execute(self.db, row, clock=timezone.now)
         except Exception as error:  # Not the task's: execute catches that. The job must not hang.
             self._log_failure(error)
             outcome = abandoned(row, error, now=timezone.now())
         self.finisher.hand_in(outcome)
-        close_stale_connections()
+        tidy_connections()
 
     def _begin(self, row: ClaimedExecution, lane: JobLane) -> Coroutine[Any, Any, Outcome]:
-        close_stale_connections()
+        tidy_connections()
         coroutine = begin(self.db, row, clock=timezone.now, last=lane.last)
-        close_stale_connections()
+        tidy_connections()
         return coroutine
 
     def _end(self, row: ClaimedExecution, ending: Ending) -> None:
