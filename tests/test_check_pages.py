@@ -17,7 +17,7 @@ from django.test.utils import isolate_apps
 
 import dj_queue
 from dj_queue.checks import connections as connections_module
-from dj_queue.checks import drivers, live, recurring, routing
+from dj_queue.checks import drivers, live, queues, recurring, routing
 from dj_queue.checks.deployment import deployment
 from dj_queue.engines.base import Server
 from dj_queue.engines.mariadb import MariaDBEngine
@@ -47,6 +47,7 @@ STATIC = {
     **levels((PACKAGE / "checks" / "routing.py").read_text(encoding="utf-8")),
     **levels((PACKAGE / "checks" / "connections.py").read_text(encoding="utf-8")),
     **levels((PACKAGE / "checks" / "drivers.py").read_text(encoding="utf-8")),
+    **levels((PACKAGE / "checks" / "queues.py").read_text(encoding="utf-8")),
     **levels((PACKAGE / "checks" / "recurring.py").read_text(encoding="utf-8")),
 }
 LIVE = levels((PACKAGE / "checks" / "live.py").read_text(encoding="utf-8"))
@@ -144,6 +145,23 @@ def wrong_option(project: Project) -> Iterable[CheckMessage]:
 def broken_neighbours(project: Project) -> Iterable[CheckMessage]:
     project.settings.TASKS = {**project.settings.TASKS, "mail": {"BACKEND": "mailer.tasks.Backend"}}
     return routing.check_neighbours()
+
+
+def queues_without_workers(project: Project) -> Iterable[CheckMessage]:
+    project.option("bulk", workers=[{"queues": ["emial"]}])
+    yield from queues.check_queues()
+    own = {**project.settings.TASKS["bulk"], "QUEUES": ["email"]}
+    project.settings.TASKS = {**project.settings.TASKS, "bulk": own}
+    yield from queues.check_queues()
+
+
+def waiting_for_nobody(project: Project) -> Iterable[CheckMessage]:
+    project.option("bulk", workers=[{"queues": ["mail", "default"]}])
+    row = {"backend": "bulk", "priority": 0}
+    rows = [ReadyExecution(job_id=new_id(), queue_name="email", **row) for _ in range(3)]
+    rows += [ReadyExecution(job_id=new_id(), queue_name="mail", **row)]
+    ReadyExecution._base_manager.using("bulk").bulk_create(rows)
+    return project.ask(live.check_waiting_jobs)
 
 
 def unknown_database(project: Project) -> Iterable[CheckMessage]:
@@ -386,6 +404,8 @@ PROVOKED: Mapping[str, Callable[[Project], Iterable[CheckMessage]]] = {
     "W006": listening_elsewhere,
     "W007": pooler,
     "W008": broken_neighbours,
+    "W009": queues_without_workers,
+    "W105": waiting_for_nobody,
     "E100": no_answer,
     "E101": recorded_only,
     "W104": behind,

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.checks import Tags, register
 from django.core.checks.registry import registry
 
-from dj_queue.checks import connections, drivers, live, recurring, routing
+from dj_queue.checks import connections, drivers, live, queues, recurring, routing
 from dj_queue.checks.live import missing_tables, repair_remedy, unapplied_migrations
 from dj_queue.routers.router import APP_LABEL
 
@@ -28,7 +28,7 @@ NO_BACKEND = (
 
 STATIC = tuple(
     value
-    for module in (routing, connections, drivers, recurring)
+    for module in (routing, connections, drivers, queues, recurring)
     for name, value in vars(module).items()
     if name.startswith("check_")
 )

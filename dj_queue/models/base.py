@@ -11,7 +11,10 @@ from django.db import models, router
 from dj_queue.exceptions import CrossDatabaseRelation, WrongDatabase
 from dj_queue.routers import use_backend
 from dj_queue.routers.context import active_alias
-from dj_queue.routers.registry import backends_on, routes
+from dj_queue.routers.registry import backends_on, require_installed, routes
+
+# Before the first model: Django's own error would not say what to add where.
+require_installed()
 
 
 class QueueQuerySet(models.QuerySet):

@@ -15,7 +15,7 @@ from typing import Any
 
 from django.apps import apps
 from django.conf import settings
-from django.core.exceptions import AppRegistryNotReady
+from django.core.exceptions import AppRegistryNotReady, ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.db import connections
 from django.utils.module_loading import import_string
@@ -151,6 +151,16 @@ def physical(alias: str) -> PhysicalDatabase:
     host = "localhost" if config["HOST"] in LOCAL_HOSTS else str(config["HOST"])
     port = str(config["PORT"]) or DEFAULT_PORTS.get(vendor, "")
     return PhysicalDatabase(vendor, host, port, name)
+
+
+def require_installed() -> None:
+    """Raise ImproperlyConfigured when dj_queue is used but is not in INSTALLED_APPS."""
+    # While apps are being loaded it is too early to tell; whoever uses the models is told so.
+    if apps.apps_ready and not apps.is_installed("dj_queue"):
+        raise ImproperlyConfigured(
+            "expected INSTALLED_APPS to have 'dj_queue', because TASKS or DATABASE_ROUTERS names "
+            "it, got none of that name: add it"
+        )
 
 
 def import_problem(params: Any) -> str | None:

@@ -16,6 +16,9 @@ APP_LABEL = "dj_queue"
 class DjQueueRouter:
     """List it first in DATABASE_ROUTERS: `"dj_queue.routers.DjQueueRouter"`."""
 
+    def __init__(self) -> None:
+        registry.require_installed()
+
     def db_for_read(self, model: type[Model], **hints: Any) -> str | None:
         """Return the database of a queue model's rows; None for other models.
 
