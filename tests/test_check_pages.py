@@ -271,6 +271,11 @@ def never_committing(project: Project) -> Iterable[CheckMessage]:
     return drivers.check_autocommit()
 
 
+def requests_without_jobs(project: Project) -> Iterable[CheckMessage]:
+    project.database("default", ATOMIC_REQUESTS=True)
+    return routing.check_requests()
+
+
 def small_pool(project: Project) -> Iterable[CheckMessage]:
     project.database("bulk", OPTIONS={"pool": {"max_size": 4}})
     return connections_module.check_pools()
@@ -405,6 +410,7 @@ PROVOKED: Mapping[str, Callable[[Project], Iterable[CheckMessage]]] = {
     "W007": pooler,
     "W008": broken_neighbours,
     "W009": queues_without_workers,
+    "W010": requests_without_jobs,
     "W105": waiting_for_nobody,
     "E100": no_answer,
     "E101": recorded_only,

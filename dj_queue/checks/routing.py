@@ -15,6 +15,7 @@ from dj_queue.exceptions import DjQueueError, InvalidOption
 from dj_queue.models import Job
 from dj_queue.routers import DjQueueRouter, use_backend
 from dj_queue.routers.registry import (
+    APPLICATION_ALIAS,
     all_tasks,
     database_for,
     databases,
@@ -156,6 +157,24 @@ def check_vendors(**_: Any) -> Found:
             )
 
 
+def check_requests(**_: Any) -> Found:
+    """W010: requests run in a transaction that the jobs they enqueue are not part of."""
+    for alias in connections.databases:
+        apart = [each.backend for each in healthy_routes() if each.alias != alias]
+        # Of a queue database W004 says so already; the application's concerns other queues too.
+        concerns = alias == APPLICATION_ALIAS or alias not in databases()
+        if apart and concerns and connections[alias].settings_dict.get("ATOMIC_REQUESTS"):
+            yield fault(
+                Warning,
+                "W010",
+                f"expected DATABASES[{alias!r}]['ATOMIC_REQUESTS'] to be False where jobs are kept "
+                f"on another database, got True: what a view enqueues to {names_of(apart)} is "
+                "committed at once, before the request's rows and even if they are rolled back",
+                "Enqueue with transaction.on_commit(), or use transaction.atomic() where it is "
+                "needed.",
+            )
+
+
 def check_foreign_keys(**_: Any) -> Found:
     """E008: another app's model has a relation to a queue model."""
     for model in apps.get_models():
@@ -171,6 +190,11 @@ def check_foreign_keys(**_: Any) -> Found:
                     f"got a relation to {target._meta.label}, which lives on a queue database",
                     "Keep the job's id in a UUIDField instead.",
                 )
+
+
+def names_of(backends: list[str]) -> str:
+    """Return backends as text."""
+    return f"backend{'s' * (len(backends) > 1)} {', '.join(map(repr, backends))}"
 
 
 def known_databases() -> list[str]:

@@ -112,7 +112,23 @@ FAULTS = {
         "W004",
         "expected DATABASES['bulk']['ATOMIC_REQUESTS'] to be False",
         {"DATABASES.bulk.ATOMIC_REQUESTS": True},
-        twin={"DATABASES.default.ATOMIC_REQUESTS": True},
+        # The application's is W010, wherever a queue is apart.
+        twin={"DATABASES.default.ATOMIC_REQUESTS": False},
+    ),
+    "requests in a transaction without their jobs": Fault(
+        "W010",
+        "expected DATABASES['default']['ATOMIC_REQUESTS'] to be False where jobs are kept on "
+        "another database, got True: what a view enqueues to backends 'default', 'bulk' is",
+        {"DATABASES.default.ATOMIC_REQUESTS": True},
+        twin={"DATABASES.default.ATOMIC_REQUESTS": False},
+    ),
+    "requests in a transaction with some of their jobs": Fault(
+        "W010",
+        "what a view enqueues to backend 'bulk' is",
+        {
+            "DATABASES.default.ATOMIC_REQUESTS": True,
+            "TASKS.default.OPTIONS.database_alias": "default",
+        },
     ),
     "nothing is committed": Fault(
         "E016",
