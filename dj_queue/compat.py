@@ -18,27 +18,40 @@ if django.VERSION >= (6, 0):
     from django.tasks.signals import task_enqueued, task_finished, task_started
 else:
     try:
-        from django_tasks import task_backends
-        from django_tasks.backends.base import BaseTaskBackend
-        from django_tasks.backends.dummy import DummyBackend
-        from django_tasks.backends.immediate import ImmediateBackend
-        from django_tasks.base import (
-            Task,
-            TaskContext,
-            TaskError,
-            TaskResult,
-            TaskResultStatus,
-            task,
-        )
-        from django_tasks.exceptions import InvalidTaskBackendError as InvalidTaskBackend
-        from django_tasks.exceptions import InvalidTaskError as InvalidTask
-        from django_tasks.exceptions import TaskResultDoesNotExist
-        from django_tasks.signals import task_enqueued, task_finished, task_started
-    except ImportError as error:
+        import django_tasks  # noqa: F401
+    except ModuleNotFoundError as error:
+        # Another module may be the one that is missing: that error says all there is to say.
+        if error.name != "django_tasks":
+            raise
         raise ImproperlyConfigured(
             f"expected the django-tasks package, because Django {django.get_version()} has no "
             "Tasks framework of its own, got none: pip install django-tasks"
         ) from error
+
+    from django_tasks import task_backends
+    from django_tasks.backends.base import BaseTaskBackend
+    from django_tasks.backends.dummy import DummyBackend
+    from django_tasks.backends.immediate import ImmediateBackend
+    from django_tasks.base import (
+        Task,
+        TaskContext,
+        TaskError,
+        TaskResult,
+        TaskResultStatus,
+        task,
+    )
+    from django_tasks.exceptions import TaskResultDoesNotExist
+    from django_tasks.signals import task_enqueued, task_finished, task_started
+
+    # After 0.12 the backport calls its exceptions as Django does.
+    try:
+        from django_tasks.exceptions import InvalidTask
+    except ImportError:
+        from django_tasks.exceptions import InvalidTaskError as InvalidTask
+    try:
+        from django_tasks.exceptions import InvalidTaskBackend
+    except ImportError:
+        from django_tasks.exceptions import InvalidTaskBackendError as InvalidTaskBackend
 
 __all__ = [
     "BaseTaskBackend",
