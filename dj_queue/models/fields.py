@@ -50,24 +50,36 @@ class JSONTextField(models.TextField):
     """
 
     def from_db_value(self, value: str | None, *_: object) -> Any:
-        try:
-            return None if value is None else json.loads(value)
-        except ValueError:
-            # Not an error here: one forged row would keep its whole batch from being claimed.
-            return UnreadableText(value)
+        return None if value is None else _decoded(value)
 
     def get_prep_value(self, value: Any) -> str:
         return encode_json(value)
 
     def to_python(self, value: Any) -> Any:
-        return value
+        """Return the value of a serializer: text is what `value_to_string` gave."""
+        return _decoded(value) if isinstance(value, str) else value
 
     def value_to_string(self, obj: models.Model) -> str:
-        return encode_json(self.value_from_object(obj))
+        # In ASCII: XML has no place for control characters, and takes some other ones for others.
+        return json.dumps(self.value_from_object(obj), separators=(",", ":"))
+
+    def clean(self, value: Any, model_instance: models.Model | None) -> Any:
+        # Not by to_python: a row in hand has the value itself, and text may look like JSON.
+        self.validate(value, model_instance)
+        self.run_validators(value)
+        return value
 
 
 class UnreadableText(str):
     """What a column held that should have held JSON."""
+
+
+def _decoded(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        # Not an error here: one forged row would keep its whole batch from being claimed.
+        return UnreadableText(text)
 
 
 def encode_json(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context
@@ -47,6 +48,7 @@ LastCall = Callable[[Callable[[], None]], Awaitable[None]]
 PATH_LENGTH = 255
 MESSAGE_LENGTH = 10_000
 TRACEBACK_LENGTH = 100_000
+UNSTORABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
 @dataclass(frozen=True)
@@ -287,8 +289,13 @@ def _storable(text: str, length: int) -> str:
 
 
 def _clean(text: str) -> str:
-    # PostgreSQL stores no NUL, and no driver encodes a lone surrogate.
-    return text.replace("\x00", "\\x00").encode(errors="backslashreplace").decode()
+    # PostgreSQL stores no NUL, no driver encodes a lone surrogate, and dumpdata writes none of
+    # these to XML.
+    return UNSTORABLE.sub(_escaped, text)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode()
 
 
 def _ascii(text: str) -> str:
