@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from uuid import UUID
 
@@ -276,6 +277,27 @@ def requests_without_jobs(project: Project) -> Iterable[CheckMessage]:
     return routing.check_requests()
 
 
+def driver(name: str, version: str) -> ModuleType:
+    module = ModuleType(name)
+    module.__version__ = version  # type: ignore[attr-defined]
+    return module
+
+
+def other_mysql_driver(project: Project) -> Iterable[CheckMessage]:
+    project.places(bulk=PhysicalDatabase("mysql", "db", "3306", "shop"))
+    project.patch.setattr(connections["bulk"], "Database", driver("pymysql", "1.1.2"))
+    return drivers.check_mysql_drivers()
+
+
+def other_postgresql_driver(project: Project) -> Iterable[CheckMessage]:
+    project.places()
+    for alias in ("default", "queue"):
+        project.patch.setattr(connections[alias], "Database", driver("psycopg", "3.2.10"))
+    found = driver("psycopg2", "2.9.11 (dt dec pq3 ext lo64)")
+    project.patch.setattr(connections["bulk"], "Database", found)
+    return drivers.check_postgresql_drivers()
+
+
 def small_pool(project: Project) -> Iterable[CheckMessage]:
     project.database("bulk", OPTIONS={"pool": {"max_size": 4}})
     return connections_module.check_pools()
@@ -401,6 +423,7 @@ PROVOKED: Mapping[str, Callable[[Project], Iterable[CheckMessage]]] = {
     "E012": bad_jobs,
     "E013": reading_nowhere,
     "E016": never_committing,
+    "E017": other_mysql_driver,
     "W001": one_place,
     "W002": repeatable_read,
     "W003": impatient_sqlite,
@@ -411,6 +434,7 @@ PROVOKED: Mapping[str, Callable[[Project], Iterable[CheckMessage]]] = {
     "W008": broken_neighbours,
     "W009": queues_without_workers,
     "W010": requests_without_jobs,
+    "W011": other_postgresql_driver,
     "W105": waiting_for_nobody,
     "E100": no_answer,
     "E101": recorded_only,

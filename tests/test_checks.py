@@ -1,10 +1,14 @@
 """System checks: each fault by its id, and its healthy twin stays silent."""
 
+from types import ModuleType
+
 import pytest
 from django.core.checks import run_checks
 from django.db import connections
 
+from dj_queue.checks.drivers import check_postgresql_drivers
 from dj_queue.checks.routing import check_options
+from dj_queue.routers.registry import PhysicalDatabase
 
 # Checks look at DATABASES and ask each connection for its vendor.
 pytestmark = pytest.mark.usefixtures("vendor_by_alias")
@@ -67,6 +71,24 @@ def test_e016_looks_at_what_the_queue_is_written_to_and_read_from(change, monkey
     monkeypatch.setitem(connections[alias].settings_dict, "AUTOCOMMIT", False)
 
     assert f"DATABASES['{alias}']['AUTOCOMMIT']" in found()["dj_queue.E016"].msg
+
+
+def test_drivers_that_work_are_silent_and_so_is_who_does_not_listen(change, monkeypatch):
+    old = ModuleType("psycopg")
+    old.__version__ = "3.1.18"
+    place = PhysicalDatabase("postgresql", "db", "5432", "shop")
+    monkeypatch.setattr("dj_queue.checks.connections.physical", lambda alias: place)
+    for alias in ("default", "queue", "bulk"):
+        monkeypatch.setattr(connections[alias], "Database", old)
+
+    before = [each.msg for each in check_postgresql_drivers()]
+    for backend in ("default", "alerts", "bulk"):
+        change(backend, listen_notify=False)
+
+    assert [each.partition(", got ")[2] for each in before] == [
+        "psycopg 3.1.18: workers cannot listen with it, they poll"
+    ] * 2
+    assert list(check_postgresql_drivers()) == []
 
 
 def test_e003_asks_for_the_router_where_a_queue_database_is_not_default(settings):

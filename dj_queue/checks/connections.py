@@ -229,6 +229,11 @@ def is_postgresql(alias: str) -> bool:
     return alias in connections.databases and physical(alias).vendor == "postgresql"
 
 
+def is_mysql(alias: str) -> bool:
+    """Tell whether DATABASES has the alias, on MySQL or MariaDB."""
+    return alias in connections.databases and physical(alias).vendor == "mysql"
+
+
 def listening_path(backend: str) -> str:
     """Return the path of the setting."""
     return f"TASKS[{backend!r}]['OPTIONS']['listen_database_alias']"

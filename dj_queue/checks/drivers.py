@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from django.core.checks import Error
+from typing import Any
+
+from django.core.checks import Error, Warning
 from django.db import connections
 
-from dj_queue.checks.connections import options_of
+from dj_queue.checks.connections import is_mysql, is_postgresql, options_of
 from dj_queue.checks.routing import Found, fault, healthy_routes, known_databases
+from dj_queue.engines.notifications import hears_notifications
 
 
 def check_autocommit(**_: object) -> Found:
@@ -24,3 +27,45 @@ def check_autocommit(**_: object) -> Found:
                 f"got {got!r}: nobody commits what dj_queue writes, so jobs vanish or run twice",
                 "Leave it out, and use transaction.atomic(using=...) where writes belong together.",
             )
+
+
+def check_mysql_drivers(**_: object) -> Found:
+    """E017: another driver for MySQL and MariaDB than mysqlclient."""
+    for alias in known_databases():
+        if not is_mysql(alias):
+            continue
+        driver = driver_of(alias)
+        if driver.__name__.partition(".")[0] != "MySQLdb":
+            yield fault(
+                Error,
+                "E017",
+                f"expected mysqlclient as the driver of queue database {alias!r}, got "
+                f"{driver.__name__}: several statements in one round trip are errors of SQL there",
+                "Install mysqlclient (`dj_queue[mysql]`), and remove install_as_MySQLdb().",
+            )
+
+
+def check_postgresql_drivers(**_: object) -> Found:
+    """W011: a driver for PostgreSQL with which workers cannot listen."""
+    told = [each for each in healthy_routes() if options_of(each).listen_notify]
+    aliases = {options_of(each).listen_database_alias or each.alias: each.alias for each in told}
+    for alias, home in aliases.items():
+        if not is_postgresql(alias) or not is_postgresql(home):
+            continue
+        driver = driver_of(alias)
+        if not hears_notifications(driver):
+            # Without what it was built with.
+            version = driver.__version__.partition(" ")[0]
+            yield fault(
+                Warning,
+                "W011",
+                f"expected psycopg 3.2 or later as the driver of queue database {alias!r}, got "
+                f"{driver.__name__} {version}: workers cannot listen with it, they poll",
+                "Install it (`dj_queue[postgres]`), or set listen_notify to False.",
+            )
+
+
+def driver_of(alias: str) -> Any:
+    """Return the module that Django has imported as the alias's driver."""
+    connection: Any = connections[alias]
+    return connection.Database

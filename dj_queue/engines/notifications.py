@@ -147,8 +147,13 @@ def can_listen(db: QueueDatabase) -> bool:
     connection: Any = connections[alias]
     if connection.vendor != "postgresql" or db.vendor != "postgresql":
         return False
-    version = connection.Database.__version__.split(".")
-    return (int(version[0]), int(version[1])) >= OLDEST_PSYCOPG
+    return hears_notifications(connection.Database)
+
+
+def hears_notifications(driver: Any) -> bool:
+    """Tell whether workers can be told with this driver of PostgreSQL."""
+    major, minor, *_ = driver.__version__.split(".")
+    return (int(major), int(minor)) >= OLDEST_PSYCOPG
 
 
 class Listening:

@@ -259,4 +259,5 @@ def _kept_cursor(connection: Any, driver: Any) -> Any:
 
 
 def _sqlstate(error: Exception) -> str | None:
-    return getattr(error.__cause__, "sqlstate", None)
+    cause = error.__cause__
+    return getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)  # psycopg2's name

@@ -1,10 +1,17 @@
 """The listening connection: private, and an error of Django's when it breaks."""
 
 import pytest
-from django.db import DatabaseError, InterfaceError, OperationalError, connections
+from django.db import (
+    DatabaseError,
+    InterfaceError,
+    OperationalError,
+    ProgrammingError,
+    connections,
+)
 
 from dj_queue.engines import engine_for, notifications
 from dj_queue.engines.notifications import Listening, can_listen
+from dj_queue.engines.postgresql import PostgreSQLEngine
 from dj_queue.routers import QueueDatabase
 from tests.jobs import EVERY
 from tests.listening import count_listeners, end_listeners, options_of, until_gone
@@ -157,3 +164,13 @@ def test_a_listening_alias_that_does_not_exist_is_not_listened_on(
 ):
     with options_of(settings, db.backend, listen_database_alias="nowhere"):
         assert engine_for(db).listen(db) is None
+
+
+@pytest.mark.parametrize("name", ["sqlstate", "pgcode"])
+def test_psycopg_and_psycopg2_name_the_code_of_an_error_differently(name):
+    error, cause = ProgrammingError("no table"), Exception()
+    setattr(cause, name, "42P01")
+    error.__cause__ = cause
+
+    assert PostgreSQLEngine().is_missing_table(error)
+    assert not PostgreSQLEngine().is_transient(error)
