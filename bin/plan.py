@@ -18,11 +18,14 @@ from suite import Row
 CHECKS = ("lint", "wheel", "docs")
 SERVER_VENDORS = ("postgresql", "mariadb", "mysql")
 VENDORS = ("sqlite", *SERVER_VENDORS)
-DEFAULTS = (*CHECKS, *VENDORS, "mixed")
+MIXTURES = ("mixed", "naive")
+DEFAULTS = (*CHECKS, *VENDORS, *MIXTURES)
 DJANGO_MAIN = "djangomain"
 NAMES = (*DEFAULTS, DJANGO_MAIN)
 DRIVERS = {"postgresql": "postgres", "mariadb": "mysql", "mysql": "mysql"}
 MIXED = {"default": "postgresql", "queue": "mariadb", "bulk": "mysql"}
+# Two ways to store a time: PostgreSQL knows time zones, the others do not.
+NAIVE = {"default": "sqlite", "queue": "postgresql", "bulk": "mariadb"}
 COMBINATION = re.compile(r"py(\d)(\d+)-django\d+-(\w+)")
 CACHES = environment.VENVS / "results"
 # Without bytecode, each process that a test starts would compile the package again.
@@ -64,25 +67,38 @@ class Plan:
             self.addresses[servers.variable(vendor)] = server.url
             say(f"{vendor}: {server.version} at {server.url.rpartition('@')[2]}")
 
+    @property
+    def part(self) -> str:
+        """What a row beside SQLite's runs: what touches no database is the same everywhere."""
+        return "databases" if self.has_sqlite else ""
+
     def vendor(self, vendor: str) -> Row:
         """Give the row of one vendor on the default combination."""
         if vendor in self.missing:
             return Row(vendor, remedy=self.missing[vendor])
-        # What touches no database is the same on every vendor: SQLite's row has it.
-        part = "" if vendor == "sqlite" or not self.has_sqlite else "databases"
+        part = "" if vendor == "sqlite" else self.part
         return self._suite(vendor, self.versions[vendor], vendor, part)
 
     def mixed(self) -> Row:
         """Give the row of databases of different vendors, SQLite in place of a missing one."""
-        chosen = {
-            alias: vendor if vendor not in self.missing else "sqlite"
-            for alias, vendor in MIXED.items()
-        }
+        chosen = self._mixture(MIXED)
         if set(chosen.values()) == {"sqlite"}:
             return Row("mixed", remedy="make one of postgresql, mariadb and mysql available")
-        databases = ",".join(f"{alias}={vendor}" for alias, vendor in chosen.items())
-        part = "databases" if self.has_sqlite else ""
-        return self._suite("mixed", "+".join(chosen.values()), databases, part)
+        return self._suite("mixed", "+".join(chosen.values()), joined(chosen), self.part)
+
+    def naive(self) -> Row:
+        """Give the row of a project without USE_TZ, SQLite in place of a missing vendor."""
+        chosen = self._mixture(NAIVE)
+        row = self._suite("naive", "+".join(chosen.values()), joined(chosen), self.part)
+        row.environment["DJ_QUEUE_TEST_USE_TZ"] = "false"
+        return row
+
+    def _mixture(self, wanted: dict[str, str]) -> dict[str, str]:
+        """Give the vendor of each alias that is there."""
+        return {
+            alias: vendor if vendor not in self.missing else "sqlite"
+            for alias, vendor in wanted.items()
+        }
 
     def check(self, name: str, tox: Path) -> Row:
         """Give the row of a tox environment that is not a suite."""
@@ -141,6 +157,11 @@ class Plan:
             if not name.startswith("DJ_QUEUE_TEST_") and name not in UNINHERITED
         }
         return {**inherited, "PYTHONUNBUFFERED": "1", **self.addresses}
+
+
+def joined(chosen: dict[str, str]) -> str:
+    """Write a vendor for each alias as DJ_QUEUE_TEST_DATABASES takes them."""
+    return ",".join(f"{alias}={vendor}" for alias, vendor in chosen.items())
 
 
 def tag(python: Path) -> str:

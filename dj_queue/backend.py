@@ -8,8 +8,8 @@ from typing import Any
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
-from django.utils import timezone
 
+from dj_queue import timezone
 from dj_queue.compat import (
     BaseTaskBackend,
     InvalidTask,
@@ -142,7 +142,7 @@ class DjQueueBackend(BaseTaskBackend):
             normalize_json(list(args), f"{path}args"),
             normalize_json(dict(kwargs), f"{path}kwargs"),
             task.priority,
-            task.run_after,
+            None if task.run_after is None else timezone.to_utc(task.run_after),
             now,
             # A Task of another decorator is run once.
             getattr(task, "max_attempts", 1),

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from django.utils import timezone
-
+from dj_queue import timezone
 from dj_queue.engines import naming_tables
 from dj_queue.models import Pause, ReadyExecution
 from dj_queue.observability.queues import queue_latency

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from django.utils import timezone as clock
-
+from dj_queue import timezone as clock
 from dj_queue.compat import Task, TaskResult
 from dj_queue.conf import RecurringOptions
 from dj_queue.models import RecurringTask

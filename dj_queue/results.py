@@ -1,4 +1,4 @@
-"""Job rows as the Tasks framework sees them: Task and TaskResult."""
+"""Job rows as the Tasks framework sees them: Task and TaskResult, with times as in the project."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from dj_queue.models import (
 )
 from dj_queue.routers import QueueDatabase
 from dj_queue.task_paths import task_at
+from dj_queue.timezone import for_project
 
 STATE_NAMES = ("claimedexecution", "finishedexecution", "failedexecution")
 
@@ -164,10 +165,10 @@ def _result(  # noqa: PLR0913 - as many as a TaskResult has
         task=task,
         id=str(job.id),
         status=status,
-        enqueued_at=job.enqueued_at,
-        started_at=started_at,
-        finished_at=finished_at,
-        last_attempted_at=last_attempted_at,
+        enqueued_at=for_project(job.enqueued_at),
+        started_at=for_project(started_at),
+        finished_at=for_project(finished_at),
+        last_attempted_at=for_project(last_attempted_at),
         args=job.args,  # type: ignore[arg-type]
         kwargs=job.kwargs,  # type: ignore[arg-type]
         backend=job.backend,
@@ -180,7 +181,8 @@ def _as_stored(kind: type[Task], values: dict[str, Any], job: Job) -> Task:
     # Not task.using() or the constructor: they validate, and a job in store outlives a change of
     # QUEUES. Whether it may be enqueued was asked when it was.
     task = object.__new__(kind)
-    own = {name: getattr(job, name) for name in ("priority", "queue_name", "backend", "run_after")}
+    own = {name: getattr(job, name) for name in ("priority", "queue_name", "backend")}
+    own["run_after"] = for_project(job.run_after)
     if "max_attempts" in values:
         own["max_attempts"] = job.max_attempts
     for name, value in (values | own).items():

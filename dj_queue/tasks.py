@@ -10,7 +10,6 @@ from typing import Any, Literal, Self, get_args, overload
 
 from django.conf import settings
 from django.utils.module_loading import import_string
-from django.utils.timezone import is_aware
 
 from dj_queue import parsers
 from dj_queue.compat import DummyBackend, ImmediateBackend, InvalidTask, Task
@@ -33,8 +32,9 @@ ErrorTypes = type[BaseException] | tuple[type[BaseException], ...]
 class Retry(Exception):
     """Raised by a task to be run again; counts as an attempt and is recorded as one.
 
-    `after` says when: seconds or a timedelta, up to a year, or an aware datetime. None leaves it
-    to the task's backoff. With no attempt left the job fails with this error.
+    `after` says when: seconds or a timedelta, up to a year, or a datetime, which is aware unless
+    USE_TZ is off. None leaves it to the task's backoff. With no attempt left the job fails with
+    this error.
     """
 
     def __init__(
@@ -45,9 +45,8 @@ class Retry(Exception):
     ) -> None:
         super().__init__(reason)
         if isinstance(after, datetime):
-            if is_aware(after) != settings.USE_TZ:
-                what = "an aware" if settings.USE_TZ else "a naive"
-                raise ValueError(f"after: expected {what} datetime, got {after!r}")
+            if settings.USE_TZ and after.utcoffset() is None:
+                raise ValueError(f"after: expected an aware datetime, got {after!r}")
         elif after is not None:
             number = after.total_seconds() if isinstance(after, timedelta) else after
             after = timedelta(seconds=checked(DELAY, number, "after", ValueError))

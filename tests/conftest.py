@@ -28,6 +28,7 @@ def pytest_report_header() -> str:
     """Name the vendor of each database, and the part of the suite, at the top of the run."""
     vendors = databases.vendor_by_alias(CHOSEN)
     header = "databases: " + ", ".join(f"{alias} on {vendors[alias]}" for alias in vendors)
+    header += "" if databases.use_tz(os.environ) else "; USE_TZ is off"
     return f"{header}; part: {PART}" if PART else header
 
 

@@ -1,7 +1,7 @@
 """The test databases: reads the DJ_QUEUE_TEST_* variables and gives Django's DATABASES.
 
 DJ_QUEUE_TEST_DATABASES is one vendor for all aliases, or one for each like
-`default=postgresql,queue=mariadb,bulk=sqlite`.
+`default=postgresql,queue=mariadb,bulk=sqlite`. DJ_QUEUE_TEST_USE_TZ is true or false.
 """
 
 import atexit
@@ -26,6 +26,16 @@ def databases(environment: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """Give the DATABASES setting that the environment asks for."""
     vendors = vendor_by_alias(environment.get("DJ_QUEUE_TEST_DATABASES") or "sqlite")
     return {alias: _database(vendor, alias, environment) for alias, vendor in vendors.items()}
+
+
+def use_tz(environment: Mapping[str, str]) -> bool:
+    """Give the USE_TZ setting that the environment asks for."""
+    value = environment.get("DJ_QUEUE_TEST_USE_TZ") or "true"
+    if value not in ("true", "false"):
+        raise ImproperlyConfigured(
+            f"expected DJ_QUEUE_TEST_USE_TZ to be true or false, got {value!r}"
+        )
+    return value == "true"
 
 
 def vendor_by_alias(value: str) -> dict[str, str]:

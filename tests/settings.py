@@ -13,7 +13,7 @@ SECRET_KEY = "only for tests"
 ALLOWED_HOSTS = ["*"]
 ROOT_URLCONF = "tests.urls"
 STATIC_URL = "static/"
-USE_TZ = True
+USE_TZ = databases.use_tz(os.environ)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # Hashing a password slowly is not what is tested here.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

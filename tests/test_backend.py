@@ -26,6 +26,7 @@ from dj_queue.operations.execute import execute
 from dj_queue.operations.finish import finish
 from dj_queue.operations.pauses import pause
 from dj_queue.routers import queue_database
+from dj_queue.timezone import for_project
 from tests.jobs import EVERY, LATER, ME, NOW, ids, states, store
 from tests.shop import tasks
 
@@ -53,7 +54,7 @@ def test_enqueue_stores_the_job_and_returns_its_result(db, add):
     )
     assert (job.queue_name, job.priority, job.args, job.kwargs) == ("mail", 7, [1], {"b": 2})
     assert (result.status, result.args, result.kwargs) == (TaskResultStatus.READY, [1], {"b": 2})
-    assert result.enqueued_at == job.enqueued_at
+    assert result.enqueued_at == for_project(job.enqueued_at)
     assert UUID(result.id).version == 7
     assert states(db) == {job.id: ["ready"]}
 
@@ -239,14 +240,15 @@ def test_a_result_follows_its_job_to_success(db, backend, add):
 
     [row] = claim(db, ["*"], limit=1, process_id=ME, now=NOW)
     running = backend.get_result(job_id)
-    assert (running.status, running.started_at) == (TaskResultStatus.RUNNING, NOW)
+    assert (running.status, running.started_at) == (TaskResultStatus.RUNNING, for_project(NOW))
     assert running.worker_ids == [str(ME)]
 
     times = iter([NOW, LATER])
     finish(db, [execute(db, row, clock=lambda: next(times))])
     done = backend.get_result(job_id)
     assert (done.status, done.return_value) == (TaskResultStatus.SUCCESSFUL, 42)
-    assert (done.started_at, done.last_attempted_at, done.finished_at) == (NOW, NOW, LATER)
+    times = [done.started_at, done.last_attempted_at, done.finished_at]
+    assert times == [*map(for_project, (NOW, NOW, LATER))]
     assert (done.worker_ids, done.errors, done.attempts) == ([str(ME)], [], 1)
     assert done.task.func is tasks.add.func
     assert add.get_result(job_id) == done
@@ -260,7 +262,7 @@ def test_a_result_follows_its_job_to_failure(db, backend):
     result = backend.get_result(job_id)
 
     assert result.status == TaskResultStatus.FAILED
-    assert (result.started_at, result.finished_at) == (LATER, LATER)
+    assert result.started_at == result.finished_at == for_project(LATER)
     assert result.worker_ids == [str(ME)]
     [error] = result.errors
     assert error.exception_class is ValueError

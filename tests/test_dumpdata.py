@@ -26,7 +26,8 @@ from dj_queue.models import (
 )
 from dj_queue.models.fields import UnreadableText
 from dj_queue.operations.claim import claim
-from dj_queue.operations.execute import Failure, execute
+from dj_queue.operations.execute import execute
+from dj_queue.operations.failure import Failure
 from dj_queue.operations.finish import finish
 from dj_queue.routers import QueueDatabase
 from tests.jobs import EVERY, LATER, ME, NOW, build, in_state, store

@@ -18,6 +18,7 @@ from dj_queue.models import RecurringTask
 from dj_queue.operations.recurring import synchronise
 from dj_queue.tasks import Concurrency
 from dj_queue.testing.spy import statements_only_on
+from dj_queue.timezone import for_project
 from tests.jobs import EVERY, NOW
 from tests.recurring import changing, fire, runs, tasks
 from tests.shop.retries import stumble
@@ -137,7 +138,7 @@ def test_run_now_enqueues_one_job_and_leaves_the_schedule(db, is_enabled):
     result = recurring.run_now("sum", db.backend)
 
     assert (result.args, result.task.priority) == ([1, 2], 3)
-    assert task_backends[db.backend].get_result(result.id).enqueued_at == NOW
+    assert task_backends[db.backend].get_result(result.id).enqueued_at == for_project(NOW)
     assert tasks(db)["sum"].next_run_at == before.next_run_at
 
 

@@ -130,6 +130,17 @@ def driver_imports(tree):
             yield node
 
 
+def project_times(tree):
+    """Find what asks Django, or this host's clock, for a time by USE_TZ or TIME_ZONE."""
+    for node in ast.walk(tree):
+        module, names = getattr(node, "module", ""), getattr(node, "names", ())
+        is_zone = module == "django.utils" and "timezone" in {each.name for each in names}
+        is_column = isinstance(node, ast.Attribute) and node.attr in {"DateTimeField", "utcnow"}
+        is_naive = isinstance(node, ast.Call) and ast.unparse(node) == "datetime.now()"
+        if module == "django.utils.timezone" or is_zone or is_column or is_naive:
+            yield node
+
+
 def state_writes(tree):
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
@@ -211,6 +222,15 @@ RULES = {
         keeps="import json",
         allowed_in=("engines/",),
     ),
+    "only dj_queue.timezone knows of USE_TZ": Rule(
+        project_times,
+        breaks=(
+            "from django.utils import timezone\nfrom django.utils.timezone import localtime\n"
+            "at = models.DateTimeField()\nnow = datetime.now()\nnow = datetime.utcnow()"
+        ),
+        keeps="from dj_queue import timezone\nat = UTCDateTimeField()\nnow = datetime.now(UTC)",
+        allowed_in=("timezone.py", "models/fields.py"),
+    ),
     "only engines and transitions write state rows": Rule(
         state_writes,
         breaks=(
@@ -273,3 +293,11 @@ def test_the_rule_has_files_to_look_at(rule):
     assert any(map(rule.concerns, names))
     for allowed in rule.allowed_in:
         assert any(name.startswith(allowed) for name in names), allowed
+
+
+def test_no_template_writes_a_time_by_itself():
+    # Where USE_TZ is off Django's filters take a datetime of ours for local time.
+    pages = sorted(PACKAGE.rglob("*.html"))
+
+    assert pages
+    assert [p.name for p in pages if re.search(r"\|\s*(date|time)\b", p.read_text())] == []

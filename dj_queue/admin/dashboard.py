@@ -13,9 +13,9 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
-from django.utils import timezone
 
-from dj_queue.admin import names  # noqa: F401 - registers the converter of the addresses below
+from dj_queue import timezone
+from dj_queue.admin import names, words  # noqa: F401 - names registers the converter used below
 from dj_queue.admin.actions import Wish, act_on_jobs, act_on_queue
 from dj_queue.admin.jobs import job_list, job_page, queue_page
 from dj_queue.admin.links import Links
@@ -168,7 +168,8 @@ class DashboardAdmin(admin.ModelAdmin):
     def _away(
         self, request: HttpRequest, db: QueueDatabase, title: str, outage: Outage
     ) -> HttpResponse:
-        response = self._render(request, db, ("away", title), {"outage": outage})
+        shown = {"outage": outage, "since": words.moment(outage.since)}
+        response = self._render(request, db, ("away", title), shown)
         response.status_code = 503
         return response
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import MAXYEAR, MINYEAR, datetime
 from typing import Any
 from uuid import UUID
 
 from django.core.paginator import Page, Paginator
 from django.http import Http404, HttpRequest
 from django.utils.dateparse import parse_datetime
-from django.utils.timezone import is_naive, make_aware
 
+from dj_queue import timezone
 from dj_queue.admin import words
 from dj_queue.admin.columns import Context
 from dj_queue.admin.job_columns import job_columns
@@ -112,6 +112,8 @@ def _list(
         "window": f"{WINDOW:,}",
         "is_filtered": wanted.is_searched,
         "filters": filters_of(wanted),
+        "since": words.typed(wanted.since),
+        "until": words.typed(wanted.until),
         "states": STATE_NAMES,
         "actions": actions,
         "request_id": new_id(),
@@ -131,7 +133,11 @@ def job_page(request: HttpRequest, db: QueueDatabase, links: Links, job_id: UUID
             for each in story.events
         ],
         "attempts": [
-            (each, words.duration((each.ended_at - each.started_at).total_seconds()))
+            (
+                each,
+                words.moment(each.started_at),
+                words.duration((each.ended_at - each.started_at).total_seconds()),
+            )
             for each in story.attempts
         ],
         "arguments": [("args", _json(story.job.args)), ("kwargs", _json(story.job.kwargs))],
@@ -156,7 +162,9 @@ def _empty(wanted: Wanted) -> str:
 
 def _moment(text: str) -> datetime | None:
     try:
-        at = parse_datetime(text)
-    except ValueError:
+        typed = parse_datetime(text)
+        at = None if typed is None else timezone.from_shown(typed)
+    except (ValueError, OverflowError):
         return None
-    return make_aware(at) if at is not None and is_naive(at) else at
+    # At the ends of the calendar there is no time zone and no two minutes more or less.
+    return at if at is not None and MINYEAR < at.year < MAXYEAR else None

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.http import HttpRequest
 
+from dj_queue.admin import words
 from dj_queue.admin.columns import (
     Context,
     backend_columns,
@@ -90,6 +91,7 @@ def overview(
 
     return {
         "seen": seen,
+        "away_since": words.moment(seen.outage.since) if seen.outage else "",
         "siblings": siblings,
         "troubles": [
             (each, _place(each.queue, each.state, links)) for each in troubles(seen, backends)

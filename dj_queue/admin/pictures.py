@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.utils.timezone import localtime
-
+from dj_queue import timezone
 from dj_queue.admin import words
 from dj_queue.observability.minutes import DAY, HOUR, Series, read_series
 from dj_queue.routers import QueueDatabase
@@ -130,4 +129,4 @@ def _line(series: Series, top: float, tone: str) -> Line:
 
 
 def _clock(at: datetime) -> str:
-    return localtime(at).strftime("%H:%M")
+    return timezone.shown(at).strftime("%H:%M")

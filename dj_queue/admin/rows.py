@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
 from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -16,7 +17,9 @@ from django.utils.safestring import SafeString
 
 from dj_queue.admin.links import Links
 from dj_queue.models import FailedExecution, Job, Pause, Process, RecurringTask, Semaphore
+from dj_queue.models.fields import UTCDateTimeField
 from dj_queue.routers import QueueDatabase, use_backend
+from dj_queue.timezone import for_project
 
 MOST_ROWS = 10_000
 
@@ -124,6 +127,17 @@ class RowsAdmin(admin.ModelAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         rows = self.db.objects(self.model)
         return rows.filter(backend=self.db.backend) if self.rows.of_backend else rows
+
+    def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
+        """Return the changelist; where USE_TZ is off Django shows its times as they are."""
+        found = super().get_changelist_instance(request)
+        found.result_list = list(found.result_list)
+        fields = self.opts.concrete_fields
+        names = [each.attname for each in fields if isinstance(each, UTCDateTimeField)]
+        for row in found.result_list:
+            for name in names:
+                setattr(row, name, for_project(getattr(row, name)))
+        return found
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

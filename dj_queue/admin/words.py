@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from django.utils.timezone import localtime
+from dj_queue import timezone
 
 NOTHING = "-"
 MINUTE, HOUR, DAY = 60, 3600, 86_400
@@ -12,7 +12,12 @@ MINUTE, HOUR, DAY = 60, 3600, 86_400
 
 def moment(at: datetime | None) -> str:
     """Write a time as `Y-m-d H:i:s` in the current time zone."""
-    return NOTHING if at is None else localtime(at).strftime("%Y-%m-%d %H:%M:%S")
+    return NOTHING if at is None else timezone.shown(at).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def typed(at: datetime | None) -> str:
+    """Write a time as a field of a form has it, in the current time zone."""
+    return "" if at is None else timezone.shown(at).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def duration(seconds: float | None) -> str:

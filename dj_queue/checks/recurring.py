@@ -7,8 +7,8 @@ from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error
-from django.utils import timezone
 
+from dj_queue import timezone
 from dj_queue.checks.routing import fault, healthy_routes
 from dj_queue.compat import InvalidTask
 from dj_queue.conf import RecurringOptions

@@ -6,15 +6,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
-from django.db.models import DateTimeField, Model, UUIDField
+from django.db.models import Model, UUIDField
 
-from dj_queue.models.fields import JSONTextField
+from dj_queue.models.fields import JSONTextField, UTCDateTimeField
 from dj_queue.routers import QueueDatabase
 
 Row = TypeVar("Row", bound=Model)
 
 KEPT_CONVERTERS = "dj_queue_converters"
-CONVERTED = (UUIDField, DateTimeField, JSONTextField)
+CONVERTED = (UUIDField, UTCDateTimeField, JSONTextField)
 """The columns whose Python value is not what every driver takes."""
 
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, TypeVar
 from django.db import models
 
 from dj_queue.models.base import QueueModel
-from dj_queue.models.fields import JSONTextField, NameField
+from dj_queue.models.fields import JSONTextField, NameField, UTCDateTimeField
 from dj_queue.models.jobs import Job
 from dj_queue.parsers import KEY_LENGTH
 
@@ -68,7 +68,7 @@ class ScheduledExecution(Execution):
 
     state = "scheduled"
 
-    run_after = models.DateTimeField()
+    run_after = UTCDateTimeField()
 
     class Meta(QueueModel.Meta):
         indexes = [
@@ -87,7 +87,7 @@ class BlockedExecution(Execution):
     concurrency_key = NameField(max_length=KEY_LENGTH)
     concurrency_limit = models.PositiveSmallIntegerField()
     concurrency_seconds = models.PositiveIntegerField()
-    expires_at = models.DateTimeField()
+    expires_at = UTCDateTimeField()
 
     class Meta(QueueModel.Meta):
         # In the order in which slots are handed on.
@@ -108,7 +108,7 @@ class ClaimedExecution(Execution):
 
     process_id = models.UUIDField()
     claim_token = models.UUIDField()
-    claimed_at = models.DateTimeField()
+    claimed_at = UTCDateTimeField()
 
 
 class FailedExecution(Execution):
@@ -116,7 +116,7 @@ class FailedExecution(Execution):
 
     state = "failed"
 
-    failed_at = models.DateTimeField()
+    failed_at = UTCDateTimeField()
     exception_path = models.CharField(max_length=255)
     message = models.TextField()
 
@@ -132,8 +132,8 @@ class FinishedExecution(Execution):
     state = "finished"
 
     worker_id = models.UUIDField()
-    started_at = models.DateTimeField()
-    finished_at = models.DateTimeField()
+    started_at = UTCDateTimeField()
+    finished_at = UTCDateTimeField()
     return_value = JSONTextField()
 
     class Meta(QueueModel.Meta):

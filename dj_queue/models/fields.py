@@ -1,4 +1,4 @@
-"""Column types that mean the same on every vendor: exact names and JSON kept as text."""
+"""Column types that mean the same on every vendor: exact names, times in UTC, JSON as text."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 from django.db import models
 
+from dj_queue import timezone
 from dj_queue.exceptions import NotSerializable
 from dj_queue.parsers import NAME_LENGTH
 
@@ -40,6 +43,45 @@ class NameField(models.CharField):
     def db_parameters(self, connection: BaseDatabaseWrapper) -> Any:
         parameters = super().db_parameters(connection)
         return {**parameters, "collation": self.COLLATIONS.get(connection.vendor)}
+
+
+class UTCDateTimeField(models.DateTimeField):
+    """A time stored in UTC and read as an aware datetime, whatever USE_TZ and TIME_ZONE are.
+
+    Django's own field gives naive datetimes where USE_TZ is off. MySQL and SQLite then store the
+    local time of whoever writes, or with USE_TZ that of the database's TIME_ZONE. A queue is shared
+    by hosts that need not agree on either, and a local time occurs twice when clocks are set back.
+    """
+
+    def from_db_value(
+        self, value: datetime | None, expression: object, connection: BaseDatabaseWrapper
+    ) -> datetime | None:
+        if value is None or value.tzinfo is UTC:
+            return value
+        if not connection.features.supports_timezones:
+            # With USE_TZ Django has labelled it with the time zone of the connection.
+            return value.replace(tzinfo=UTC)
+        if value.tzinfo is None:
+            # Without USE_TZ Django cuts off the time zone of the session, and leaves `fold`.
+            value = value.replace(tzinfo=ZoneInfo(connection.timezone_name))
+        return value.astimezone(UTC)
+
+    def get_prep_value(self, value: Any) -> Any:
+        value = super().get_prep_value(value)
+        return timezone.to_utc(value) if isinstance(value, datetime) else value
+
+    def get_db_prep_value(
+        self, value: Any, connection: BaseDatabaseWrapper, prepared: bool = False
+    ) -> Any:
+        if not prepared:
+            value = self.get_prep_value(value)
+        if isinstance(value, datetime) and not connection.features.supports_timezones:
+            value = value.replace(tzinfo=None)
+        return super().get_db_prep_value(value, connection, prepared=True)
+
+    def value_to_string(self, obj: models.Model) -> str:
+        value: Any = self.value_from_object(obj)
+        return "" if value is None else timezone.to_utc(value).isoformat()
 
 
 class JSONTextField(models.TextField):

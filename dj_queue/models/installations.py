@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import models
 
 from dj_queue.models.base import QueueModel
-from dj_queue.models.fields import JSONTextField
+from dj_queue.models.fields import JSONTextField, UTCDateTimeField
 from dj_queue.models.ids import new_id
 
 
@@ -22,7 +22,7 @@ class Installation(QueueModel):
     installation_id = models.UUIDField(default=new_id, editable=False)
     deployment = models.CharField(max_length=64)
     backends = JSONTextField()
-    recorded_at = models.DateTimeField()
+    recorded_at = UTCDateTimeField()
 
     def __str__(self) -> str:
         return f"installation {self.installation_id}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import models
 
 from dj_queue.models.base import QueueModel
-from dj_queue.models.fields import JSONTextField, NameField
+from dj_queue.models.fields import JSONTextField, NameField, UTCDateTimeField
 from dj_queue.models.ids import new_id
 from dj_queue.parsers import KEY_LENGTH, PATH_LENGTH
 
@@ -20,8 +20,8 @@ class Job(QueueModel):
     args = JSONTextField()
     kwargs = JSONTextField()
     priority = models.SmallIntegerField()
-    run_after = models.DateTimeField(null=True)
-    enqueued_at = models.DateTimeField()
+    run_after = UTCDateTimeField(null=True)
+    enqueued_at = UTCDateTimeField()
     max_attempts = models.PositiveSmallIntegerField(default=1, db_default=1)
     concurrency_key = NameField(max_length=KEY_LENGTH, null=True)
     concurrency_limit = models.PositiveSmallIntegerField(null=True)
@@ -41,8 +41,8 @@ class Attempt(QueueModel):
     )
     number = models.PositiveSmallIntegerField()
     worker_id = models.UUIDField()
-    started_at = models.DateTimeField()
-    ended_at = models.DateTimeField()
+    started_at = UTCDateTimeField()
+    ended_at = UTCDateTimeField()
     exception_path = models.CharField(max_length=255)
     message = models.TextField()
     traceback = models.TextField()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import models
 
 from dj_queue.models.base import QueueModel
-from dj_queue.models.fields import NameField
+from dj_queue.models.fields import NameField, UTCDateTimeField
 from dj_queue.models.ids import new_id
 
 
@@ -20,7 +20,7 @@ class QueueMinute(QueueModel):
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     backend = NameField()
     queue_name = NameField()
-    minute = models.DateTimeField()
+    minute = UTCDateTimeField()
     process_id = models.UUIDField()
     finished = models.PositiveIntegerField(default=0)
     failed = models.PositiveIntegerField(default=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import models
 
 from dj_queue.models.base import QueueModel
-from dj_queue.models.fields import NameField
+from dj_queue.models.fields import NameField, UTCDateTimeField
 from dj_queue.models.ids import new_id
 
 
@@ -14,7 +14,7 @@ class Pause(QueueModel):
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     queue_name = NameField(unique=True)
-    paused_at = models.DateTimeField()
+    paused_at = UTCDateTimeField()
 
     def __str__(self) -> str:
         return self.queue_name

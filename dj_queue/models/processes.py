@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import models
 
 from dj_queue.models.base import QueueModel
-from dj_queue.models.fields import JSONTextField, NameField
+from dj_queue.models.fields import JSONTextField, NameField, UTCDateTimeField
 
 
 class Process(QueueModel):
@@ -25,8 +25,8 @@ class Process(QueueModel):
     hostname = models.CharField(max_length=255)
     supervisor_id = models.UUIDField(null=True)
     metadata = JSONTextField()
-    started_at = models.DateTimeField()
-    last_heartbeat_at = models.DateTimeField()
+    started_at = UTCDateTimeField()
+    last_heartbeat_at = UTCDateTimeField()
 
     class Meta(QueueModel.Meta):
         verbose_name_plural = "processes"

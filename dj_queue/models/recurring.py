@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import models
 
 from dj_queue.models.base import QueueModel
-from dj_queue.models.fields import JSONTextField, NameField
+from dj_queue.models.fields import JSONTextField, NameField, UTCDateTimeField
 from dj_queue.models.ids import new_id
 from dj_queue.models.jobs import Job
 from dj_queue.parsers import PATH_LENGTH, SCHEDULE_LENGTH, TIMEZONE_LENGTH
@@ -32,8 +32,8 @@ class RecurringTask(QueueModel):
     priority = models.SmallIntegerField()
     is_static = models.BooleanField()
     is_enabled = models.BooleanField(default=True)
-    next_run_at = models.DateTimeField(null=True)
-    last_run_at = models.DateTimeField(null=True)
+    next_run_at = UTCDateTimeField(null=True)
+    last_run_at = UTCDateTimeField(null=True)
 
     class Meta(QueueModel.Meta):
         constraints = [
@@ -50,7 +50,7 @@ class RecurringRun(QueueModel):
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     task = models.ForeignKey(RecurringTask, on_delete=models.CASCADE, db_constraint=False)
-    run_at = models.DateTimeField()
+    run_at = UTCDateTimeField()
     job = models.ForeignKey(Job, on_delete=models.DO_NOTHING, db_constraint=False, null=True)
 
     class Meta(QueueModel.Meta):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import models
 
 from dj_queue.models.base import QueueModel
-from dj_queue.models.fields import NameField
+from dj_queue.models.fields import NameField, UTCDateTimeField
 from dj_queue.parsers import KEY_LENGTH
 
 
@@ -19,7 +19,7 @@ class Semaphore(QueueModel):
     # `key` is a reserved word of MySQL's and MariaDB's.
     key = NameField(primary_key=True, max_length=KEY_LENGTH, db_column="concurrency_key")
     held = models.PositiveIntegerField()
-    expires_at = models.DateTimeField()
+    expires_at = UTCDateTimeField()
 
     class Meta(QueueModel.Meta):
         indexes = [models.Index(fields=["expires_at"], name="dj_queue_semaphore_expires")]

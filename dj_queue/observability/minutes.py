@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db.models import Sum
-from django.db.models.functions import TruncHour, TruncMinute
+from django.db.models import Case, Sum, Value, When
 
 from dj_queue.models import QueueMinute
 from dj_queue.routers import QueueDatabase
@@ -64,12 +63,14 @@ def read_series(
     own = db.objects(QueueMinute).filter(backend=db.backend, minute__gte=starts[0])
     if queue:
         own = own.filter(queue_name=queue)
-    begin = (TruncMinute if span is HOUR else TruncHour)("minute", tzinfo=db.connection.timezone)
-    rows = own.annotate(begin=begin).values_list("queue_name", "begin")
+    # Not truncated by the database: its hours are a time zone's, which may begin at half past.
+    places = reversed(list(enumerate(starts)))
+    step = Case(*[When(minute__gte=at, then=Value(place)) for place, at in places])
+    rows = own.annotate(step=step).values_list("queue_name", "step")
     sums = [Sum(name) for name in ("finished", "failed", "waiting_seconds")]
     found: dict[str, dict[datetime, tuple[int, int, float]]] = {}
-    for name, at, *numbers in rows.annotate(*sums).order_by("queue_name", "begin"):
-        found.setdefault(name, {})[at] = (numbers[0], numbers[1], numbers[2])
+    for name, place, *numbers in rows.annotate(*sums).order_by("queue_name", "step"):
+        found.setdefault(name, {})[starts[place]] = (numbers[0], numbers[1], numbers[2])
     together = {
         at: (
             sum(each.get(at, (0, 0, 0.0))[0] for each in found.values()),

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from django.utils import timezone
-
+from dj_queue import timezone
 from dj_queue.models import (
     BlockedExecution,
     Execution,

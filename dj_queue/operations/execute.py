@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass
 from datetime import datetime
-from traceback import format_exception
 from typing import Any
 
 from django.db import DatabaseError, InterfaceError
@@ -28,6 +26,7 @@ from dj_queue.exceptions import (
 )
 from dj_queue.models import ClaimedExecution
 from dj_queue.models.fields import normalize_json
+from dj_queue.operations.failure import Failure
 from dj_queue.operations.forked import forked_processes_end_here
 from dj_queue.operations.left_open import end_transactions, ended_transactions
 from dj_queue.operations.receivers import tell_here
@@ -40,44 +39,10 @@ from dj_queue.results import (
     running_result,
 )
 from dj_queue.routers import QueueDatabase
-from dj_queue.task_paths import text_of
+from dj_queue.timezone import for_project
 
 LastCall = Callable[[Callable[[], None]], Awaitable[None]]
 """Makes a call in the thread that a coroutine had for its synchronous calls, if it had one."""
-
-PATH_LENGTH = 255
-MESSAGE_LENGTH = 10_000
-TRACEBACK_LENGTH = 100_000
-UNSTORABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
-
-
-@dataclass(frozen=True)
-class Failure:
-    """What an attempt raised, as text that every vendor can store."""
-
-    exception_path: str
-    message: str
-    traceback: str
-
-    @classmethod
-    def of(cls, error: BaseException) -> Failure:
-        """Describe an exception; its own str() may fail without harm."""
-        kind = type(error)
-        try:
-            trace = "".join(format_exception(error))
-        except Exception as unprintable:
-            trace = f"<the traceback could not be formatted: {type(unprintable).__name__}>"
-        return cls(
-            _clean(f"{kind.__module__}.{kind.__qualname__}")[:PATH_LENGTH],
-            _storable(text_of(error), MESSAGE_LENGTH),
-            _storable(trace, TRACEBACK_LENGTH),
-        )
-
-    def in_ascii(self) -> Failure:
-        """Return the same, escaped, for a database that cannot store every character."""
-        return Failure(
-            _ascii(self.exception_path)[:PATH_LENGTH], _ascii(self.message), _ascii(self.traceback)
-        )
 
 
 @dataclass(slots=True, eq=False)  # Not frozen: that costs each job as much as its state's row.
@@ -275,28 +240,9 @@ def _recall(db: QueueDatabase, claimed: ClaimedExecution, result: TaskResult) ->
     result.errors[:0] = errors_of(earlier)
     result.worker_ids[:0] = [str(attempt.worker_id) for attempt in earlier]
     if earlier:
-        object.__setattr__(result, "started_at", earlier[0].started_at)
+        object.__setattr__(result, "started_at", for_project(earlier[0].started_at))
 
 
 def _settle(result: TaskResult, status: TaskResultStatus, finished_at: datetime | None) -> None:
     object.__setattr__(result, "status", status)
-    object.__setattr__(result, "finished_at", finished_at)
-
-
-def _storable(text: str, length: int) -> str:
-    clean = _clean(text)
-    return clean if len(clean) <= length else f"{clean[: length // 2]}\n…\n{clean[-length // 2 :]}"
-
-
-def _clean(text: str) -> str:
-    # PostgreSQL stores no NUL, no driver encodes a lone surrogate, and dumpdata writes none of
-    # these to XML.
-    return UNSTORABLE.sub(_escaped, text)
-
-
-def _escaped(match: re.Match[str]) -> str:
-    return match[0].encode("unicode_escape").decode()
-
-
-def _ascii(text: str) -> str:
-    return text.encode("ascii", "backslashreplace").decode("ascii")
+    object.__setattr__(result, "finished_at", for_project(finished_at))

@@ -23,7 +23,8 @@ from dj_queue.models import (
     state_of,
 )
 from dj_queue.operations.concurrency import waiting_state
-from dj_queue.operations.execute import Failure, Outcome
+from dj_queue.operations.execute import Outcome
+from dj_queue.operations.failure import Failure
 from dj_queue.operations.receivers import tell
 from dj_queue.operations.slots import settle
 from dj_queue.operations.transitions import delete_jobs, in_transaction, move, retried

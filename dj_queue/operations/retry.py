@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from django.utils import timezone
-
+from dj_queue import timezone
 from dj_queue.compat import Task
 from dj_queue.events import log
 from dj_queue.exceptions import (
@@ -72,7 +71,7 @@ def _is_retried(task: Task, error: BaseException) -> bool:
 def _due(task: Task, attempt: int, error: BaseException, now: datetime) -> datetime:
     after = error.after if isinstance(error, Retry) else None
     if isinstance(after, datetime):
-        return max(after, now)
+        return max(timezone.to_utc(after), now)
     if after is None:
         policy = getattr(task, "backoff", RetryPolicy())
         after = timedelta(seconds=policy.delay_seconds(attempt))

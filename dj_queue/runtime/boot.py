@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Iterable
 
 from django.db import DatabaseError, InterfaceError
-from django.utils import timezone
 
+from dj_queue import timezone
 from dj_queue.checks import missing_tables, repair_remedy, unapplied_migrations
 from dj_queue.checks.deployment import describe_stranger
 from dj_queue.events import log

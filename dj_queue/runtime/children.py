@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from django.db import connections
-from django.utils import timezone
 from setproctitle import setproctitle
 
+from dj_queue import timezone
 from dj_queue.events import log
 from dj_queue.exceptions import ProcessExited
 from dj_queue.operations.recover import Unstarted, recover

@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from django.utils import timezone
-
+from dj_queue import timezone
 from dj_queue.events import log
 from dj_queue.operations.dispatch import dispatch_due
 from dj_queue.runtime.lost import LostProcesses

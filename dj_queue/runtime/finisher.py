@@ -11,8 +11,8 @@ from queue import Empty, SimpleQueue
 from uuid import UUID
 
 from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, connections
-from django.utils import timezone
 
+from dj_queue import timezone
 from dj_queue.engines import engine_for
 from dj_queue.engines.claims import HandedOn
 from dj_queue.events import log

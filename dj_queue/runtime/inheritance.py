@@ -6,8 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
-from django.utils import timezone
-
+from dj_queue import timezone
 from dj_queue.engines.claims import Heir, Holder
 from dj_queue.models import ClaimedExecution
 from dj_queue.models.ids import new_id

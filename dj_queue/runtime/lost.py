@@ -5,8 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from django.utils import timezone
-
+from dj_queue import timezone
 from dj_queue.events import log
 from dj_queue.exceptions import ProcessPruned
 from dj_queue.models import Process

@@ -13,9 +13,8 @@ from typing import Any
 from uuid import UUID
 
 from django.db import InterfaceError, OperationalError
-from django.utils import timezone
 
-from dj_queue import __version__
+from dj_queue import __version__, timezone
 from dj_queue.events import log
 from dj_queue.models import Process
 from dj_queue.models.ids import new_id

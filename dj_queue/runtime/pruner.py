@@ -5,8 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from uuid import UUID
 
-from django.utils import timezone
-
+from dj_queue import timezone
 from dj_queue.events import log
 from dj_queue.models import FailedExecution, FinishedExecution
 from dj_queue.operations.prune import prune_ended, prune_minutes, prune_runs

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from django.utils import timezone
-
+from dj_queue import timezone
 from dj_queue.events import log
 from dj_queue.operations.fire import Fingerprint, fingerprint, fire_due
 from dj_queue.operations.recurring import strangers, synchronise

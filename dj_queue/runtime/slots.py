@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from django.utils import timezone
-
+from dj_queue import timezone
 from dj_queue.operations.slots import hand_on_missed, recount_expired
 from dj_queue.routers import QueueDatabase
 

@@ -7,8 +7,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 from uuid import UUID
 
-from django.utils import timezone
-
+from dj_queue import timezone
 from dj_queue.conf import WorkerOptions
 from dj_queue.events import log
 from dj_queue.exceptions import ProcessExited

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from django.utils import timezone
-
+from dj_queue import timezone
 from dj_queue.compat import TaskResult
 from dj_queue.models import ClaimedExecution
 from dj_queue.models.ids import new_id
@@ -35,6 +34,7 @@ def drain(*backends: str, now: datetime | None = None, limit: int = 1000) -> lis
     if limit < 1:
         raise ValueError(f"expected limit to be above 0, got {limit!r}")
     databases = [queue_database(name) for name in backends or routes()]
+    now = None if now is None else timezone.to_utc(now)
     process_id = new_id()
     results: list[TaskResult] = []
     sources: Counter[str] = Counter()

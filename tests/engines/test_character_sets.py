@@ -8,7 +8,7 @@ from django.db import connections
 
 from dj_queue.checks import live
 from dj_queue.models import Attempt, FailedExecution
-from dj_queue.operations.execute import Failure
+from dj_queue.operations.failure import Failure
 from dj_queue.routers import QueueDatabase, queue_database
 from tests.jobs import EVERY, counts
 from tests.runtime.finishing import outcomes_of, record

@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import pytest
 from django.db import OperationalError, connections
-from django.utils import timezone
 
+from dj_queue import timezone
 from dj_queue.models import FailedExecution
 from dj_queue.observability import databases
 from dj_queue.observability.databases import backend_rows, outage_of

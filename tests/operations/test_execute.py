@@ -6,7 +6,8 @@ from django.db import OperationalError, connections
 from dj_queue.compat import TaskResultStatus, task_started
 from dj_queue.models import Job
 from dj_queue.operations.claim import claim
-from dj_queue.operations.execute import Failure, execute
+from dj_queue.operations.execute import execute
+from dj_queue.operations.failure import Failure
 from dj_queue.operations.finish import finish
 from tests.jobs import EVERY, ME, NOW, store
 from tests.shop.models import Order

@@ -23,6 +23,7 @@ from dj_queue.operations.execute import abandoned, execute
 from dj_queue.operations.finish import announce, finish
 from dj_queue.operations.retry import retry
 from dj_queue.operations.transitions import in_transaction, move
+from dj_queue.timezone import for_project
 from tests.jobs import EVERY, LATER, ME, NOW, states, store
 
 pytestmark = pytest.mark.django_db(**EVERY)
@@ -216,7 +217,7 @@ def test_a_retried_job_knows_its_earlier_attempts(db):
     assert again.result.status == TaskResultStatus.FAILED
     assert [error.exception_class for error in again.result.errors] == [SystemExit, SystemExit]
     assert again.result.worker_ids == [str(ME), str(row.process_id)]
-    assert (again.result.started_at, again.result.attempts) == (NOW, 2)
+    assert (again.result.started_at, again.result.attempts) == (for_project(NOW), 2)
     finish(db, [again])
     numbers = db.objects(Attempt).order_by("number").values_list("number", flat=True)
     assert list(numbers) == [1, 2]

@@ -17,6 +17,7 @@ from dj_queue.operations.finish import finish
 from dj_queue.operations.retry import next_attempt_at, retry
 from dj_queue.results import described_task
 from dj_queue.tasks import Retry, RetryPolicy, task
+from dj_queue.timezone import for_project
 from tests.jobs import EVERY, LATER, ME, NOW, build, states, store
 from tests.shop import retries, tasks
 
@@ -238,7 +239,7 @@ def test_a_result_between_attempts_is_ready_with_its_errors(db):
         assert (result.status, result.is_finished) == (TaskResultStatus.READY, False)
         assert [each.exception_class for each in result.errors] == [Retry]
         assert (result.worker_ids, result.attempts) == ([str(ME)], 1)
-        assert (result.started_at, result.last_attempted_at) == (NOW, NOW)
+        assert result.started_at == result.last_attempted_at == for_project(NOW)
         assert result.finished_at is None
 
 

@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 from django.core.management import call_command
 from django.db import connections
-from django.utils import timezone
 
+from dj_queue import timezone
 from dj_queue.models import Attempt, FinishedExecution, Process
 from dj_queue.routers import queue_database
 from tests.jobs import EVERY, counts

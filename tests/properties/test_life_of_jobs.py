@@ -8,7 +8,6 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from django.utils import timezone
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -19,6 +18,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from dj_queue import timezone
 from dj_queue.engines.claims import claim_of
 from dj_queue.exceptions import ProcessPruned
 from dj_queue.models import STATES, Attempt, FailedExecution, FinishedExecution, Job, Pause

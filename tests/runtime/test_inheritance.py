@@ -5,8 +5,8 @@ from threading import Event
 
 import pytest
 from django.db import OperationalError
-from django.utils import timezone
 
+from dj_queue import timezone
 from dj_queue.conf import WorkerOptions
 from dj_queue.exceptions import ProcessExited
 from dj_queue.models import ClaimedExecution, FinishedExecution, ReadyExecution, Semaphore

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import pytest
-from django.utils import timezone
 
+from dj_queue import timezone
 from dj_queue.models import FailedExecution, Process
 from dj_queue.models.ids import new_id
 from dj_queue.operations.claim import claim

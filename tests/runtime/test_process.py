@@ -5,8 +5,8 @@ from threading import Event, Thread
 
 import pytest
 from django.db import InterfaceError, OperationalError
-from django.utils import timezone
 
+from dj_queue import timezone
 from dj_queue.models import Process
 from dj_queue.operations.processes import deregister, forget
 from dj_queue.routers import queue_database

@@ -6,8 +6,8 @@ from threading import Event
 
 import pytest
 from django.db import OperationalError
-from django.utils import timezone
 
+from dj_queue import timezone
 from dj_queue.compat import TaskResultStatus, task_backends, task_finished
 from dj_queue.exceptions import ProcessExited
 from dj_queue.models import ClaimedExecution, FailedExecution, Process, ScheduledExecution
@@ -112,7 +112,7 @@ def test_a_worker_claims_no_more_jobs_than_it_has_threads(runner):
 
 
 def test_a_due_job_is_dispatched_and_run(runner):
-    soon = timezone.now() + timedelta(seconds=0.3)
+    soon = timezone.for_project(timezone.now() + timedelta(seconds=0.3))
     result = tasks.add.using(run_after=soon).enqueue(1, 2)
     assert counts(queue_database("default")) == {"scheduled": 1}
 

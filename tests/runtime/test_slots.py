@@ -5,8 +5,8 @@ from datetime import timedelta
 from itertools import pairwise
 
 import pytest
-from django.utils import timezone
 
+from dj_queue import timezone
 from dj_queue.compat import task_backends
 from dj_queue.conf import WorkerOptions
 from dj_queue.models import FinishedExecution, ReadyExecution, Semaphore, Slot

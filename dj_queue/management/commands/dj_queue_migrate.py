@@ -7,8 +7,8 @@ from typing import Any
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, InterfaceError
-from django.utils import timezone
 
+from dj_queue import timezone
 from dj_queue.checks import (
     NO_BACKEND,
     check_kwargs,
