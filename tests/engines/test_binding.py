@@ -35,6 +35,8 @@ def needs_psycopg(db: QueueDatabase) -> None:
 @pytest.fixture(params=OPTIONS, ids=str)
 def bound(db: QueueDatabase, needs_psycopg: None, request: pytest.FixtureRequest) -> Iterator[None]:
     """Connect anew with other OPTIONS."""
+    if len(request.param) == 2:  # Then Django prepares its own statements.
+        request.getfixturevalue("needs_own_session")
     before = db.connection.settings_dict["OPTIONS"]
     db.connection.close()
     db.connection.settings_dict["OPTIONS"] = {**before, **request.param}
@@ -80,7 +82,7 @@ def test_slots_are_handed_on_whatever_binds_the_values(db):
     assert counts(db) == {"finished": 24, "ready": 2}
 
 
-def test_an_enqueue_is_prepared_where_the_options_say_so(db, needs_psycopg):
+def test_an_enqueue_is_prepared_where_the_options_say_so(db, needs_psycopg, needs_own_session):
     task = tasks.add.using(backend=db.backend)
     prepared = {}
 

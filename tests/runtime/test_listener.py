@@ -240,7 +240,7 @@ def test_a_surprise_has_its_traceback_in_the_log_and_an_outage_has_none(monkeypa
     assert not outage.exc_info
 
 
-def test_a_runner_has_one_listener_for_each_database_and_ends_it(db, events):
+def test_a_runner_has_one_listener_for_each_database_and_ends_it(db, events, needs_own_session):
     runner = Runner(units_of(["default", "alerts", "bulk"]))
     hears: Sequence[str] = sorted(
         {each.db.alias for each in runner.workers if each.db.vendor == "postgresql"}
