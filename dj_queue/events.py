@@ -1,12 +1,14 @@
 """The log events of dj_queue: their names, levels and payloads.
 
-Everything is logged to the logger "dj_queue" as `event key=value …`; the record carries the
-same payload in `record.event` and `record.payload` for structured handlers.
+Everything is logged to the logger "dj_queue" as `event key=value …`, in one line; the record
+carries the same payload in `record.event` and `record.payload` for structured handlers.
 """
 
 from __future__ import annotations
 
+import json
 import logging
+from datetime import datetime
 from typing import Any
 
 logger = logging.getLogger("dj_queue")
@@ -49,6 +51,13 @@ LEVELS = {
 def log(event: str, **payload: Any) -> None:
     """Log one event at its level; `exc_info` in the payload is handed to logging."""
     exc_info = payload.pop("exc_info", None)
-    text = " ".join(f"{key}={value}" for key, value in payload.items())
+    text = " ".join(f"{key}={_text_of(value)}" for key, value in payload.items())
     extra = {"event": event, "payload": payload}
     logger.log(LEVELS[event], "%s %s", event, text, extra=extra, exc_info=exc_info)
+
+
+def _text_of(value: Any) -> str:
+    """Write a value so that the line can be split at spaces and equal signs outside of quotes."""
+    text = value.isoformat() if isinstance(value, datetime) else str(value)
+    is_plain = text.isprintable() and not any(each in ' ="\\' for each in text)
+    return text if text and is_plain else json.dumps(text, ensure_ascii=not text.isprintable())

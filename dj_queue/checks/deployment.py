@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import PurePath
 from typing import Any
 
+from django.conf import settings
 from django.db import connections
 from django.utils.crypto import salted_hmac
 
@@ -21,6 +22,12 @@ def deployment() -> str:
     """
     name = PurePath(str(connections[APPLICATION_ALIAS].settings_dict["NAME"])).name
     return salted_hmac("dj_queue.deployment", name, algorithm="sha256").hexdigest()
+
+
+def deployment_name() -> str:
+    """Return what people call this deployment: its settings and the application's database."""
+    database = PurePath(str(connections.settings[APPLICATION_ALIAS]["NAME"] or "")).name
+    return ", ".join(filter(None, [settings.SETTINGS_MODULE, database]))
 
 
 def installation(db: QueueDatabase) -> Installation | None:

@@ -29,6 +29,7 @@ from dj_queue.operations.receivers import tell
 from dj_queue.operations.slots import settle
 from dj_queue.operations.transitions import delete_jobs, in_transaction, move, retried
 from dj_queue.routers import QueueDatabase
+from dj_queue.signals import attempt_failed
 
 
 def finish(db: QueueDatabase, outcomes: Sequence[Outcome]) -> list[Outcome]:
@@ -102,33 +103,37 @@ def recorded_before(db: QueueDatabase, outcomes: Sequence[Outcome]) -> list[Outc
 
 
 def announce(db: QueueDatabase, outcome: Outcome) -> bool:
-    """Send task_finished, while the task's exception is being handled if there is one.
+    """Send attempt_failed and task_finished, while the task's exception is handled if there is one.
 
     Django's own receiver logs that exception. A job that is attempted again is not finished: of
     that there is a log event. Tells whether all receivers returned; raises as `tell`.
     """
-    if outcome.retry_at is not None:
-        _log_retry(db, outcome)
-        return True
     try:
         if outcome.error is not None:
             raise outcome.error
     except BaseException:
-        return tell(task_finished, db, outcome.result)
+        have_returned = _announce_failure(db, outcome)
+        if outcome.retry_at is not None:
+            return have_returned
+        return tell(task_finished, db, outcome.result) and have_returned
     return tell(task_finished, db, outcome.result)
 
 
-def _log_retry(db: QueueDatabase, outcome: Outcome) -> None:
-    assert outcome.failure is not None
-    log(
-        "job_retried",
-        backend=db.backend,
-        database=db.alias,
-        job=outcome.claimed.job_id,
-        attempt=outcome.claimed.attempt + 1,
-        at=outcome.retry_at,
-        error=outcome.failure.exception_path,
-    )
+def _announce_failure(db: QueueDatabase, outcome: Outcome) -> bool:
+    attempt = outcome.claimed.attempt
+    if outcome.retry_at is not None:
+        log(
+            "job_retried",
+            backend=db.backend,
+            database=db.alias,
+            job=outcome.claimed.job_id,
+            attempt=attempt + 1,
+            at=outcome.retry_at,
+            error=outcome.failure and outcome.failure.exception_path,
+            exc_info=outcome.error,
+        )
+    more = {"attempt": attempt, "exception": outcome.error, "retry_at": outcome.retry_at}
+    return tell(attempt_failed, db, outcome.result, **more)
 
 
 def _record_successes(db: QueueDatabase, outcomes: Sequence[Outcome]) -> set[Claim]:

@@ -17,11 +17,13 @@ from dj_queue.compat import (
 )
 from dj_queue.operations.forked import forked_processes_end_here
 from dj_queue.routers import QueueDatabase
+from dj_queue.signals import attempt_failed
 
 NAMES = {
     task_enqueued: "task_enqueued",
     task_started: "task_started",
     task_finished: "task_finished",
+    attempt_failed: "attempt_failed",
 }
 
 _under_way: dict[int, str] = {}

@@ -26,7 +26,7 @@ from dj_queue.runtime.ledger import Ledger
 from dj_queue.runtime.process import Supervision
 from dj_queue.runtime.runner import Runner
 from dj_queue.runtime.signals import StopSignals
-from dj_queue.runtime.units import Unit
+from dj_queue.runtime.units import Unit, title_of
 from dj_queue.runtime.worker import LATE
 
 LEFTOVERS_STATUS = os.EX_TEMPFAIL
@@ -141,7 +141,7 @@ def recover_dead(dead: list[Dead], told: StopSignals) -> int:
 
     Return RECOVERED_STATUS: with any other the process ended before it was done.
     """
-    setproctitle(f"dj_queue: recovery on {dead[0].db.alias}")
+    setproctitle(title_of(f"recovery on {dead[0].db.alias}"))
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)  # TERM is only counted: it is soon over.
     parent, pause = os.getppid(), FIRST_PAUSE_SECONDS
     for each in dead:

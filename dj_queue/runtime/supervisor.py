@@ -19,7 +19,7 @@ from dj_queue.runtime.children import RECOVERED_STATUS, Child, Dead, fork, recov
 from dj_queue.runtime.process import Supervision
 from dj_queue.runtime.runner import LEAVE_SECONDS, RECORD_SECONDS
 from dj_queue.runtime.signals import StopSignals
-from dj_queue.runtime.units import Unit
+from dj_queue.runtime.units import Unit, title_of
 
 STOP_SECONDS = RECORD_SECONDS + LEAVE_SECONDS + 4.0
 """How much longer than its drain a child may take to end, before it is killed."""
@@ -46,7 +46,7 @@ class Supervisor:
 
         Only in the main thread of a process that has no other.
         """
-        setproctitle("dj_queue: supervisor")
+        setproctitle(title_of("supervisor"))
         gc.collect()
         gc.freeze()  # What is loaded by now stays shared with the children.
         while not told.count:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dj_queue.checks.deployment import deployment_name
 from dj_queue.conf import WorkerOptions
 from dj_queue.operations.recurring import is_needed
 from dj_queue.routers import QueueDatabase, queue_database
@@ -35,7 +36,12 @@ class Unit:
     def title(self) -> str:
         """What `ps` shows."""
         queues = f" [{','.join(self.worker.queues)}]" if self.worker else ""
-        return f"dj_queue: {self.name}{queues} on {self.db.alias}"
+        return title_of(f"{self.name}{queues} on {self.db.alias}")
+
+
+def title_of(process: str) -> str:
+    """Return the title of a process: several deployments may share a host."""
+    return f"dj_queue: {process} ({deployment_name()})"
 
 
 def units_of(

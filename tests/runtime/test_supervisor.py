@@ -8,13 +8,24 @@ import os
 import signal
 from dataclasses import replace
 from itertools import count
+from pathlib import Path
 
 import pytest
+from django.db import connections
 
+from dj_queue.exceptions import ProcessExited
 from dj_queue.models.ids import new_id
+from dj_queue.operations.recover import Unstarted
 from dj_queue.routers import queue_database
 from dj_queue.runtime import children, supervisor
-from dj_queue.runtime.children import LEFTOVERS_STATUS, RECOVERED_STATUS, Child, fork
+from dj_queue.runtime.children import (
+    LEFTOVERS_STATUS,
+    RECOVERED_STATUS,
+    Child,
+    Dead,
+    fork,
+    recover_dead,
+)
 from dj_queue.runtime.process import Supervision
 from dj_queue.runtime.signals import StopSignals
 from dj_queue.runtime.supervisor import Supervisor
@@ -214,6 +225,28 @@ def test_a_child_that_does_not_end_is_killed_and_that_is_no_clean_stop(system, m
     assert not boss.run(told)
 
     assert sent[:2] == [signal.SIGTERM, signal.SIGKILL]
+
+
+def test_titles_name_the_deployment(worker, monkeypatch):
+    # On one host there may be several, whose backends have the same names.
+    titles = []
+    monkeypatch.setattr(children, "setproctitle", titles.append)
+    monkeypatch.setattr(supervisor, "setproctitle", titles.append)
+    monkeypatch.setattr(supervisor.gc, "freeze", lambda: None)
+    monkeypatch.setattr(children.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(children, "_recover", lambda dead: True)
+    told = StopSignals(handled=False)
+    told.count = 1
+
+    Supervisor([worker]).run(told)
+    recover_dead([Dead(worker.db, new_id(), Unstarted(), ProcessExited("it died"))], told)
+
+    settings = os.environ["DJANGO_SETTINGS_MODULE"]
+    database = Path(str(connections["default"].settings_dict["NAME"])).name
+    assert database
+    where = f"({settings}, {database})"
+    assert titles == [f"dj_queue: supervisor {where}", f"dj_queue: recovery on queue {where}"]
+    assert worker.title == f"dj_queue: worker default [*] on queue {where}"
 
 
 def told_between_fork_and_work(told, monkeypatch):
