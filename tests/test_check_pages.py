@@ -18,7 +18,7 @@ from django.test.utils import isolate_apps
 
 import dj_queue
 from dj_queue.checks import connections as connections_module
-from dj_queue.checks import drivers, live, queues, recurring, routing
+from dj_queue.checks import drivers, live, places, queues, recurring, routing
 from dj_queue.checks.deployment import deployment
 from dj_queue.engines.base import Server
 from dj_queue.engines.mariadb import MariaDBEngine
@@ -51,7 +51,10 @@ STATIC = {
     **levels((PACKAGE / "checks" / "queues.py").read_text(encoding="utf-8")),
     **levels((PACKAGE / "checks" / "recurring.py").read_text(encoding="utf-8")),
 }
-LIVE = levels((PACKAGE / "checks" / "live.py").read_text(encoding="utf-8"))
+LIVE = {
+    **levels((PACKAGE / "checks" / "live.py").read_text(encoding="utf-8")),
+    **levels((PACKAGE / "checks" / "places.py").read_text(encoding="utf-8")),
+}
 KINDS = {**dict.fromkeys(STATIC, "static"), **dict.fromkeys(LIVE, "live")}
 LEVELS = {**STATIC, **LIVE}
 
@@ -249,6 +252,11 @@ def one_place(project: Project) -> Iterable[CheckMessage]:
     return connections_module.check_physical_databases()
 
 
+def one_place_says_the_server(project: Project) -> Iterable[CheckMessage]:
+    project.patch.setattr(places, "place_of", lambda db: ("postgresql", "today", "shop", "public"))
+    return places.check_places(databases=["queue", "default"])
+
+
 def repeatable_read(project: Project) -> Iterable[CheckMessage]:
     project.places(bulk=PhysicalDatabase("mysql", "db", "3306", "bulk"))
     project.database("bulk", OPTIONS={"isolation_level": "repeatable read"})
@@ -435,6 +443,7 @@ PROVOKED: Mapping[str, Callable[[Project], Iterable[CheckMessage]]] = {
     "W009": queues_without_workers,
     "W010": requests_without_jobs,
     "W011": other_postgresql_driver,
+    "W106": one_place_says_the_server,
     "W105": waiting_for_nobody,
     "E100": no_answer,
     "E101": recorded_only,

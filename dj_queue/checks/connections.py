@@ -29,7 +29,8 @@ def check_physical_databases(**_: Any) -> Found:
     for alias in sorted(connections, key=lambda each: each not in databases()):
         place = physical(alias)
         first = seen.setdefault(place, alias)
-        if first != alias and {first, alias} & set(databases()):
+        is_meant = first == alias or belong_together(first, alias)
+        if not is_meant and {first, alias} & set(databases()):
             yield fault(
                 Warning,
                 "W001",
@@ -171,6 +172,16 @@ def check_poolers(**_: Any) -> Found:
                 f"{own.get(each.backend)!r}: workers would hear nothing",
                 "Add an alias for the server itself, or set listen_notify to False.",
             )
+
+
+def belong_together(first: str, second: str) -> bool:
+    """Tell whether one alias is the other's to listen on or to read from: one database is meant."""
+    pairs = [
+        {each.alias, other}
+        for each in healthy_routes()
+        for other in (options_of(each).listen_database_alias, options_of(each).read_database_alias)
+    ]
+    return {first, second} in pairs
 
 
 def sqlite_fault(expectation: str) -> CheckMessage:

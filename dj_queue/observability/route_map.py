@@ -14,8 +14,10 @@ from django.db.models import Count
 
 from dj_queue.checks import LIVE, STATIC, missing_tables, unapplied_migrations
 from dj_queue.checks.live import AWAY, check_reachable, unreachable
+from dj_queue.checks.places import asked_place, shared_places
 from dj_queue.checks.routing import who_answers
 from dj_queue.engines import engine_for
+from dj_queue.engines.places import Place
 from dj_queue.models import FailedExecution, ReadyExecution
 from dj_queue.routers import QueueDatabase
 from dj_queue.routers.registry import (
@@ -90,6 +92,7 @@ class _Answer:
     facts: DatabaseFacts
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     found: list[CheckMessage] = field(default_factory=list)
+    place: Place | None = None
 
 
 def draw_map(*, seconds: float) -> RouteMap:
@@ -101,6 +104,7 @@ def draw_map(*, seconds: float) -> RouteMap:
     answers = _ask([*connections], seconds)
     found = [message for check in STATIC for message in check()]
     found += [message for answer in answers.values() for message in answer.found]
+    found += shared_places({alias: answer.place for alias, answer in answers.items()})
     return RouteMap(
         backends=[_backend(name, answers) for name in routes()],
         databases=[
@@ -145,6 +149,7 @@ def _examine(alias: str, published: dict[str, _Answer]) -> None:
         if not answer.found:
             for check in LIVE:
                 answer.found += check(databases=[alias])
+            answer.place = asked_place(alias)
             if is_queue_database(alias):
                 _describe(answer)
     except AWAY as error:

@@ -29,6 +29,11 @@ APPLICATION_ALIAS = "default"
 IMPORT_RAISES = (Exception, SystemExit)
 """What another library's module may raise when it is imported."""
 LOCAL_HOSTS = ("", "localhost", "127.0.0.1", "::1")
+ELSEWHERE = {
+    "postgresql": ("service", "options"),
+    "mysql": ("read_default_file", "read_default_group", "unix_socket"),
+}
+"""The keys of a database's OPTIONS that decide where it is, beside host, port and name."""
 DEFAULT_PORTS = {"postgresql": "5432", "mysql": "3306"}
 
 
@@ -49,16 +54,23 @@ class Route:
 
 @dataclass(frozen=True)
 class PhysicalDatabase:
-    """What an alias connects to; two aliases may be one server database."""
+    """What an alias connects to; two aliases may be one server database.
+
+    `given` is what OPTIONS has beside address and name that leads elsewhere: a service, an options
+    file, a schema. Where it or `user` differs, only the server knows whether it is the same.
+    """
 
     vendor: str
     host: str
     port: str
     name: str
+    given: str = ""
+    user: str = ""
 
     def __str__(self) -> str:
         place = f"{self.host}:{self.port}/" if self.host else ""
-        return f"{self.vendor} {place}{self.name}"
+        given = f"({self.given})" if self.given else ""
+        return " ".join(filter(None, [self.vendor, f"{place}{self.name}", given]))
 
 
 Snapshot = Mapping[str, Route]
@@ -141,16 +153,26 @@ def sole_database() -> str | None:
 def physical(alias: str) -> PhysicalDatabase:
     """Return what `alias` connects to, from its settings alone."""
     connection = connections[alias]
-    config = connection.settings_dict
-    name, vendor = str(config["NAME"]), connection.vendor
+    config, vendor = connection.settings_dict, connection.vendor
+    name, options = str(config["NAME"] or ""), config.get("OPTIONS") or {}
     if vendor == "sqlite":
         in_memory = name == ":memory:" or name.startswith("file:")
         return PhysicalDatabase(
             vendor, "", "", f"{name} of {alias}" if in_memory else str(Path(name).resolve())
         )
-    host = "localhost" if config["HOST"] in LOCAL_HOSTS else str(config["HOST"])
-    port = str(config["PORT"]) or DEFAULT_PORTS.get(vendor, "")
-    return PhysicalDatabase(vendor, host, port, name)
+    given = [f"{key}={options[key]}" for key in ELSEWHERE.get(vendor, ()) if options.get(key)]
+    host = str(config["HOST"] or options.get("host") or "")
+    port = str(config["PORT"] or options.get("port") or "")
+    # A service or an options file may have what the settings lack.
+    if not given:
+        host = "localhost" if host in LOCAL_HOSTS else host
+        port = port or DEFAULT_PORTS.get(vendor, "")
+    elif host in LOCAL_HOSTS[1:]:
+        host = "localhost"
+    name = name or str(options.get("dbname") or options.get("database") or options.get("db") or "")
+    # PostgreSQL's search_path may begin with the user's own schema, or be set for the user.
+    user = str(config["USER"]) if vendor == "postgresql" else ""
+    return PhysicalDatabase(vendor, host, port, name, ", ".join(given), user)
 
 
 def require_installed() -> None:

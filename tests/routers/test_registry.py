@@ -228,6 +228,50 @@ def test_a_file_is_one_database_however_its_path_is_written(add_alias):
     assert registry.physical("memory").name == ":memory: of memory"
 
 
+@pytest.mark.parametrize(
+    ("engine", "one", "other"),
+    [
+        ("postgresql", {"service": "shop"}, {"service": "queue"}),
+        ("postgresql", {"service": "shop"}, {}),
+        ("postgresql", {"options": "-c search_path=queue"}, {}),
+        ("mysql", {"read_default_file": "/etc/shop.cnf"}, {"read_default_file": "/etc/queue.cnf"}),
+        ("mysql", {"read_default_file": "/etc/shop.cnf"}, {}),
+        ("mysql", {"read_default_group": "shop"}, {"read_default_group": "queue"}),
+        ("mysql", {"db": "shop"}, {"database": "queue"}),
+        ("postgresql", {"host": "one"}, {"host": "other"}),
+        ("postgresql", {"dbname": "shop"}, {"dbname": "queue"}),
+    ],
+    ids=str,
+)
+def test_what_options_name_is_another_place(add_alias, engine, one, other):
+    pytest.importorskip({"postgresql": "psycopg", "mysql": "MySQLdb"}[engine])
+    plain = {"ENGINE": f"django.db.backends.{engine}", "NAME": "", "HOST": "", "PORT": ""}
+    add_alias("one", "queue", **plain, OPTIONS=one)
+    add_alias("same", "queue", **plain, OPTIONS=one)
+    add_alias("other", "queue", **plain, OPTIONS=other)
+
+    assert registry.physical("one") == registry.physical("same")
+    assert registry.physical("one") != registry.physical("other")
+
+
+def test_the_user_may_decide_on_the_schema(add_alias):
+    pytest.importorskip("psycopg")
+    plain = {"ENGINE": "django.db.backends.postgresql", "NAME": "shop", "HOST": "", "PORT": ""}
+    add_alias("one", "queue", **plain, USER="app")
+    add_alias("other", "queue", **plain, USER="queue")
+
+    assert registry.physical("one") != registry.physical("other")
+    assert str(registry.physical("one")) == "postgresql localhost:5432/shop"
+
+
+def test_a_service_is_named_in_the_address(add_alias):
+    pytest.importorskip("psycopg")
+    plain = {"ENGINE": "django.db.backends.postgresql", "NAME": None, "HOST": "", "PORT": ""}
+    add_alias("one", "queue", **plain, OPTIONS={"service": "shop"})
+
+    assert str(registry.physical("one")) == "postgresql (service=shop)"
+
+
 def test_a_port_is_the_same_as_number_and_as_text(add_alias):
     add_alias("number", "queue", PORT=5433)
     add_alias("text", "queue", PORT="5433")
