@@ -1,3 +1,6 @@
 """A database-backed task queue for Django's Tasks, on databases of its own."""
 
 __version__ = "0.1.0"
+
+DOCUMENTATION = "https://dj-queue.readthedocs.io/en/stable/"
+"""Where the pages are that hints name."""

@@ -471,4 +471,6 @@ def test_a_page_quotes_what_the_check_says(
     assert quotes(number)
     assert [quote for quote in quotes(number) if quote not in said] == [], said
     assert {each.id for each in found} == {f"dj_queue.{number}"}
-    assert {each.hint.rpartition(" See ")[2] for each in found} == {f"docs/checks/{number}.md."}
+    assert {each.hint.rpartition(" See ")[2] for each in found} == {
+        f"{dj_queue.DOCUMENTATION}checks/{number}.html"
+    }

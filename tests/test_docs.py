@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable
 from dataclasses import MISSING, fields
 from datetime import date
@@ -159,6 +160,12 @@ def test_arguments_of_a_command_are_documented(name: str) -> None:
     text = EVERYTHING.partition(f"## manage.py {name}\n")[2].partition("\n## ")[0]
 
     assert set(re.findall(r"`(--[\w-]+)", text)) == set(parser._option_string_actions) - plain
+
+
+def test_the_address_in_hints_is_that_of_the_package() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+    assert project["urls"]["Documentation"] == dj_queue.DOCUMENTATION
 
 
 def test_ids_of_checks_that_pages_name_exist() -> None:

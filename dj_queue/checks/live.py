@@ -16,6 +16,7 @@ from django.db.models import Count
 
 from dj_queue.checks.connections import listening
 from dj_queue.checks.deployment import describe_stranger, installation
+from dj_queue.checks.migrating import is_about_to_migrate
 from dj_queue.checks.queues import is_taken
 from dj_queue.checks.routing import fault
 from dj_queue.engines import engine_for
@@ -92,8 +93,11 @@ def check_tables(db: QueueDatabase) -> Found:
 def check_migrations(db: QueueDatabase) -> Found:
     """W104: migrations of ours that are not applied.
 
-    A warning: `manage.py migrate` runs these checks first, and an error would stop it.
+    A warning: `manage.py migrate` runs these checks first, and an error would stop it. Of what it
+    is about to apply nobody needs to be warned.
     """
+    if is_about_to_migrate(db.alias):
+        return
     behind = unapplied_migrations(db.alias) if is_queue_database(db.alias) else []
     if behind:
         yield fault(

@@ -10,6 +10,7 @@ from django.core.checks import CheckMessage, Error, Warning
 from django.db import connections, router
 from django.db.models import Model
 
+from dj_queue import DOCUMENTATION
 from dj_queue.conf import read_options
 from dj_queue.exceptions import DjQueueError, InvalidOption
 from dj_queue.models import Job
@@ -34,8 +35,8 @@ WAL_IN_HEADER = b"\x02\x02"
 
 def fault(kind: type[Error | Warning], number: str, message: str, remedy: str) -> CheckMessage:
     """Build a finding; its hint ends with the page that explains it."""
-    page = f"docs/checks/{number}.md"
-    return kind(message, hint=f"{remedy} See {page}.", id=f"{APP_LABEL}.{number}")
+    page = f"{DOCUMENTATION}checks/{number}.html"
+    return kind(message, hint=f"{remedy} See {page}", id=f"{APP_LABEL}.{number}")
 
 
 def check_options(**_: Any) -> Found:

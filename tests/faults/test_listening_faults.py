@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from dj_queue import DOCUMENTATION
 from tests.faults.project import Project
 from tests.faults.test_live_faults import ENQUEUE
 from tests.faults.test_more_static_faults import CHECK, needs_psycopg
@@ -28,7 +29,7 @@ def test_an_unknown_alias_to_listen_on_is_named(project: Project):
     expected = f"{PATH} an alias of DATABASES ('default', 'queue', 'bulk'), got 'direct'"
     assert f"(dj_queue.E009) {expected}" in checked.text
     assert "E009" in mapped.ids
-    assert "docs/checks/E009.md" in checked.text
+    assert f"{DOCUMENTATION}checks/E009.html" in checked.text
 
 
 def test_an_alias_to_listen_on_that_cannot_tell_is_named(project: Project):

@@ -134,6 +134,25 @@ def test_a_database_without_our_migrations_is_named_until_it_has_them(empty: Pro
     assert healed.text == SILENCE
 
 
+@pytest.mark.parametrize("label", ["", " dj_queue"])
+def test_migrate_is_not_warned_of_what_it_is_about_to_apply(empty: Project, label: str):
+    planned, first, again = empty.run(
+        f"migrate{label} --database bulk --plan",
+        f"migrate{label} --database bulk",
+        f"{CHECK} --database bulk",
+    )
+
+    assert (planned.status, first.status, again.text) == (0, 0, SILENCE)
+    assert "W104" in planned.text
+    assert "W104" not in first.text
+
+
+def test_migrating_another_app_is_warned_of_ours(empty: Project):
+    (other,) = empty.run("migrate contenttypes --database bulk")
+
+    assert f"(dj_queue.W104) {LACKS}" in other.text
+
+
 def test_tables_that_are_recorded_but_missing_are_named_until_repaired(empty: Project):
     # Migrated before a backend was pointed to it: recorded, but nothing was made.
     empty.write({"TASKS.bulk.OPTIONS.database_alias": "queue"})

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from dj_queue import DOCUMENTATION
 from tests.faults.project import OURS, ROUTER, Project
 
 ROUTES = "dj_queue_routes --check --json"
@@ -154,7 +155,7 @@ def test_the_fault_is_named_by_check_and_by_the_map(project: Project, name: str,
     assert (checked.status, mapped.status) == (1, 1)
     assert f"(dj_queue.{fault.id})" in checked.text
     assert fault.says in checked.text
-    assert f"docs/checks/{fault.id}.md" in checked.text
+    assert f"{DOCUMENTATION}checks/{fault.id}.html" in checked.text
     assert fault.id in mapped.ids
     assert any(fault.says in each["message"] for each in mapped.json["problems"])
 

@@ -6,6 +6,7 @@ from io import StringIO
 import pytest
 from django.core.management import CommandError, call_command
 
+from dj_queue import DOCUMENTATION
 from dj_queue.observability import route_map
 from dj_queue.observability.route_map import BackendFacts, DatabaseFacts, Problem, RouteMap
 from tests.jobs import EVERY
@@ -121,7 +122,8 @@ def test_check_prints_problems_only(astray):
     assert status == 1
     assert output.startswith("error dj_queue.E002\n  TASKS['bulk']['OPTIONS']['database_alias']: ")
     assert output.endswith(
-        "\n  HINT: Add the alias to DATABASES, or correct it. See docs/checks/E002.md.\n"
+        "\n  HINT: Add the alias to DATABASES, or correct it. See\n"
+        f"  {DOCUMENTATION}checks/E002.html\n"
     )
 
 
