@@ -134,7 +134,7 @@ class BackendOptions:
     database_alias: str = option("default", alias)
     read_database_alias: str | None = option(None, alias_or_none)
     listen_database_alias: str | None = option(None, alias_or_none)
-    dedicated: bool = option(False, flag)
+    dedicated: bool | None = option(None, or_none(flag))
     workers: tuple[WorkerOptions, ...] = option((WorkerOptions(),), sections(WorkerOptions))
     dispatcher: DispatcherOptions = option(DispatcherOptions(), section(DispatcherOptions))
     scheduler: SchedulerOptions = option(SchedulerOptions(), section(SchedulerOptions))

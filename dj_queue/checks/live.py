@@ -9,7 +9,7 @@ from typing import Any
 from django.apps import apps
 from django.core.checks import CheckMessage, Error, Warning
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DatabaseError, InterfaceError, connections
+from django.db import DatabaseError, InterfaceError, connections, router
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.recorder import MigrationRecorder
 from django.db.models import Count
@@ -185,7 +185,9 @@ def check_dedicated(db: QueueDatabase) -> Found:
     foreign = sorted(
         model._meta.db_table
         for model in apps.get_models(include_auto_created=True)
-        if model._meta.app_label != APP_LABEL and model._meta.db_table in there
+        if model._meta.app_label != APP_LABEL
+        and model._meta.db_table in there
+        and not router.allow_migrate_model(db.alias, model)
     )
     if foreign:
         yield fault(

@@ -43,7 +43,7 @@ class Route:
 
     backend: str
     alias: str
-    dedicated: bool
+    dedicated: bool | None
     params: Mapping[str, Any] = field(compare=False, repr=False)
 
     @cached_property
@@ -140,8 +140,18 @@ def is_queue_database(alias: str | None) -> bool:
 
 
 def is_dedicated(alias: str) -> bool:
-    """Tell whether a backend keeps `alias` for queue tables only."""
-    return any(each.dedicated for each in routes().values() if each.alias == alias)
+    """Tell whether `alias` is for queue tables only.
+
+    Where no backend says so it is, unless it is the application's database or no queue's.
+    """
+    said = said_dedicated(alias)
+    return is_queue_database(alias) and alias != APPLICATION_ALIAS if said is None else said
+
+
+def said_dedicated(alias: str) -> bool | None:
+    """Return what the backends on `alias` say of it: True if any does, None if none says."""
+    said = [each.dedicated for each in routes().values() if each.alias == alias]
+    return True if True in said else False if False in said else None
 
 
 def sole_database() -> str | None:
@@ -202,12 +212,14 @@ def _build(tasks: Mapping[str, Any]) -> Snapshot:
     }
 
 
-def _placement(params: Mapping[str, Any]) -> tuple[str, bool]:
+def _placement(params: Mapping[str, Any]) -> tuple[str, bool | None]:
     # Raw: a wrong option elsewhere in OPTIONS must not take the route away from the checks.
     options = params.get("OPTIONS")
     if not isinstance(options, Mapping):
-        return "default", False
-    return str(options.get("database_alias", "default")), options.get("dedicated") is True
+        return "default", None
+    dedicated = options.get("dedicated")
+    is_dedicated = None if dedicated is None else dedicated is True
+    return str(options.get("database_alias", "default")), is_dedicated
 
 
 def _is_ours(params: Any) -> bool:

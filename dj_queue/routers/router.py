@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.db import router
 from django.db.models import Model
 
 from dj_queue.exceptions import AmbiguousRoute, WrongDatabase
@@ -48,7 +49,18 @@ class DjQueueRouter:
         """Put our tables on every queue database and nowhere else, by label and alias alone."""
         if app_label == APP_LABEL:
             return registry.is_queue_database(db)
-        return False if registry.is_dedicated(db) else None
+        if not registry.is_dedicated(db):
+            return None
+        if registry.said_dedicated(db) is None and _is_wanted(db, app_label, hints):
+            return None
+        return False
+
+
+def _is_wanted(db: str, app_label: str, hints: dict[str, Any]) -> bool:
+    """Tell whether another router puts the app's tables on `db`."""
+    others = [each for each in router.routers if not isinstance(each, DjQueueRouter)]
+    asked = [each.allow_migrate for each in others if hasattr(each, "allow_migrate")]
+    return any(allow_migrate(db, app_label, **hints) for allow_migrate in asked)
 
 
 def _is_ours(model: type[Model]) -> bool:

@@ -234,7 +234,7 @@ def test_tables_of_other_apps_on_a_dedicated_database_are_named(migrated: Projec
     dedicated = {"TASKS.bulk.OPTIONS.dedicated": True}
     migrated.write(dedicated)
     (before,) = migrated.run(f"{CHECK} --database bulk")
-    migrated.write()
+    migrated.write({"TASKS.bulk.OPTIONS.dedicated": False})
     migrated.run("migrate --run-syncdb --database bulk")
     (shared,) = migrated.run(f"{CHECK} --database bulk")
     migrated.write(dedicated)
@@ -246,6 +246,25 @@ def test_tables_of_other_apps_on_a_dedicated_database_are_named(migrated: Projec
     for table in ("depot_parcel", "depot_parcel_neighbours", "depot_shelf"):
         assert table in after.text
     assert mapped.ids == ["W102"]
+
+
+@pytest.mark.parametrize("alias", ["queue", "bulk"])
+def test_a_queue_database_can_be_flushed_and_dumped(migrated: Project, alias: str):
+    """No backend says that it is dedicated, as in the documented settings."""
+    migrated.write({"INSTALLED_APPS": [*migrated.apps, "django.contrib.auth"]})
+
+    enqueued, dumped, flushed, after, checked = migrated.run(
+        ENQUEUE.replace("bulk", "default" if alias == "queue" else "bulk"),
+        f"dumpdata --database {alias}",
+        f"flush --no-input --database {alias}",
+        f"dumpdata --database {alias}",
+        CHECK_ALL,
+    )
+
+    outcomes = (enqueued, dumped, flushed, after, checked)
+    assert [each.status for each in outcomes] == [0] * 5, [each.text for each in outcomes]
+    assert {"dj_queue.job", "dj_queue.readyexecution"} <= {each["model"] for each in dumped.json}
+    assert after.json == []
 
 
 def test_another_deployment_is_named_until_it_is_adopted(migrated: Project):

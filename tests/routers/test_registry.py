@@ -209,6 +209,28 @@ def test_one_dedicated_backend_dedicates_the_database(tasks):
     assert not registry.is_dedicated("default")
 
 
+@pytest.mark.parametrize(
+    ("said", "is_dedicated"),
+    [([None], True), ([False], False), ([None, False], False), ([False, None, True], True)],
+    ids=str,
+)
+def test_a_queue_database_apart_is_dedicated_unless_a_backend_says_otherwise(
+    tasks, said, is_dedicated
+):
+    tasks(**{f"b{number}": backend("bulk", dedicated=it) for number, it in enumerate(said)})
+
+    assert registry.is_dedicated("bulk") is is_dedicated
+    assert not registry.is_dedicated("queue")
+
+
+def test_the_application_database_is_dedicated_only_if_a_backend_says_so(tasks):
+    tasks(plain=backend("default"))
+    assert not registry.is_dedicated("default")
+
+    tasks(plain=backend("default", dedicated=True))
+    assert registry.is_dedicated("default")
+
+
 def test_two_aliases_of_one_database_are_physically_one(add_alias):
     add_alias("twin", "queue")
     add_alias("cousin", "queue", NAME="elsewhere")

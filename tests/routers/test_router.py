@@ -191,7 +191,7 @@ def test_our_tables_are_on_every_queue_database_and_nowhere_else(hints):
 
 @pytest.mark.parametrize("hints", HINTS)
 def test_other_tables_are_kept_from_dedicated_databases_only(tasks, hints):
-    tasks(shared=backend("queue"), alone=backend("bulk", dedicated=True))
+    tasks(shared=backend("queue", dedicated=False), alone=backend("bulk", dedicated=True))
 
     for label in ("shop", "auth", "contenttypes"):
         assert router.allow_migrate("default", label, **hints) is None
@@ -204,3 +204,23 @@ def test_a_database_that_no_backend_uses_any_more_gets_no_tables(tasks):
 
     assert router.allow_migrate("queue", "dj_queue") is False
     assert router.allow_migrate("queue", "shop") is None
+
+
+class Reports:
+    """A project's router that puts one app on a database that has a queue too."""
+
+    def allow_migrate(self, db, app_label, **hints):
+        return db == "bulk" if app_label == "shop" else None
+
+
+def test_a_database_that_nobody_calls_dedicated_takes_what_another_router_puts_there(
+    tasks, settings
+):
+    settings.DATABASE_ROUTERS = [router, Reports()]
+
+    tasks(plain=backend("bulk"))
+    assert router.allow_migrate("bulk", "shop", model_name="order") is None
+    assert router.allow_migrate("bulk", "auth") is False
+
+    tasks(plain=backend("bulk", dedicated=True))
+    assert router.allow_migrate("bulk", "shop", model_name="order") is False
