@@ -24,6 +24,7 @@ from dj_queue.models.ids import new_id
 from dj_queue.operations.concurrency import assign_key
 from dj_queue.operations.enqueue import enqueue
 from dj_queue.parsers import PATH_LENGTH, QUEUE_NAME, is_queue_name
+from dj_queue.quoting import quoted
 from dj_queue.results import discarded_result, enqueued_result, load_result
 from dj_queue.routers import QueueDatabase, queue_database
 from dj_queue.routers.registry import APPLICATION_ALIAS
@@ -59,10 +60,10 @@ class DjQueueBackend(BaseTaskBackend):
         if self.queues and name not in self.queues:
             raise InvalidTask(
                 f"queue_name: expected one of TASKS[{self.alias!r}]['QUEUES'] "
-                f"({', '.join(map(repr, sorted(self.queues)))}), got {name!r}"
+                f"({', '.join(map(repr, sorted(self.queues)))}), got {quoted(name)}"
             )
         if not is_queue_name(name):
-            raise InvalidTask(f"queue_name: expected {QUEUE_NAME}, got {name!r}")
+            raise InvalidTask(f"queue_name: expected {QUEUE_NAME}, got {quoted(name)}")
         if len(task.module_path) > PATH_LENGTH:
             raise InvalidTask(
                 f"func: expected a path of at most {PATH_LENGTH} characters, "
@@ -113,7 +114,9 @@ class DjQueueBackend(BaseTaskBackend):
         try:
             job_id = UUID(str(result_id))
         except ValueError:
-            raise TaskResultDoesNotExist(f"expected a job id (a UUID), got {result_id!r}") from None
+            raise TaskResultDoesNotExist(
+                f"expected a job id (a UUID), got {quoted(result_id)}"
+            ) from None
         result = load_result(self.database, job_id)
         if result is None:
             raise TaskResultDoesNotExist(f"backend {self.alias!r} has no job {result_id}")

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 from dj_queue import parsers
 from dj_queue.compat import InvalidTask, Task
 from dj_queue.exceptions import InvalidOption
+from dj_queue.quoting import quoted, quoted_error
 
 LIMIT = parsers.whole(1, 32_767)
 DURATION = parsers.seconds(1, parsers.LONGEST_DURATION)
@@ -37,14 +38,14 @@ class Concurrency:
     def __post_init__(self) -> None:
         if not callable(self.key) and (not isinstance(self.key, str) or not self.key):
             what = "a format string or a function of the task's arguments"
-            raise InvalidTask(f"concurrency.key: expected {what}, got {self.key!r}")
+            raise InvalidTask(f"concurrency.key: expected {what}, got {quoted(self.key)}")
         checked(LIMIT, self.limit, "concurrency.limit")
         if self.duration is not None:
             checked(DURATION, self.duration, "concurrency.duration")
         if self.on_conflict not in get_args(Conflict):
             kinds = " or ".join(map(repr, get_args(Conflict)))
             raise InvalidTask(
-                f"concurrency.on_conflict: expected {kinds}, got {self.on_conflict!r}"
+                f"concurrency.on_conflict: expected {kinds}, got {quoted(self.on_conflict)}"
             )
 
     def require_arguments(self, task: Task) -> None:
@@ -72,12 +73,12 @@ def key_of(
         try:
             key: Any = rule.key(*args, **kwargs)
         except Exception as error:  # It is the task's code, as the task is.
-            what = f"a function that these arguments suit, got {type(error).__name__}: {error}"
+            what = f"a function that these arguments suit, got {quoted_error(error)}"
             raise InvalidTask(f"{path}: expected {what}") from error
     else:
         key = _formatted(rule.key, task, args, kwargs, path)
     if not _is_key(key):
-        raise InvalidTask(f"{path}: expected {KEY}, got {key!r}")
+        raise InvalidTask(f"{path}: expected {KEY}, got {quoted(key)}")
     return key
 
 
@@ -109,7 +110,7 @@ def _formatted(
         return template.format_map(values)
     except (LookupError, AttributeError, ValueError, TypeError) as error:
         raise InvalidTask(
-            f"{path}: expected arguments that fit {template!r}, got {type(error).__name__}: {error}"
+            f"{path}: expected arguments that fit {template!r}, got {quoted_error(error)}"
         ) from None
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dj_queue.exceptions import InvalidOption
+from dj_queue.quoting import quoted
 
 NAME_LENGTH = 64
 """Longest name of a backend or queue, in characters."""
@@ -49,7 +50,7 @@ def is_queue_name(name: object) -> bool:
 
 def expected(path: str, what: str, got: object) -> InvalidOption:
     """Build the error for one bad setting."""
-    return InvalidOption(f"{path}: expected {what}, got {got!r}")
+    return InvalidOption(f"{path}: expected {what}, got {quoted(got)}")
 
 
 def flag(value: Any, path: str) -> bool:

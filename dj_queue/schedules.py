@@ -16,6 +16,7 @@ from croniter import CroniterBadDateError, croniter
 
 from dj_queue.exceptions import InvalidSchedule
 from dj_queue.parsers import SCHEDULE_LENGTH
+from dj_queue.quoting import quoted
 
 SECOND = timedelta(seconds=1)
 HOUR_FIELD = 1
@@ -28,12 +29,8 @@ def validate(schedule: str, timezone: str, *, now: datetime) -> None:
     """Raise InvalidSchedule unless the schedule is croniter's, its zone is known and it comes."""
     zone_of(timezone)
     _fields(schedule)
-    if len(schedule) > SCHEDULE_LENGTH:
-        raise InvalidSchedule(
-            f"expected a schedule of at most {SCHEDULE_LENGTH} characters, got {len(schedule)}"
-        )
     if next_after(schedule, timezone, now) is None:
-        raise InvalidSchedule(f"expected a schedule that comes some day, got {schedule!r}")
+        raise InvalidSchedule(f"expected a schedule that comes some day, got {quoted(schedule)}")
 
 
 def zone_of(timezone: str) -> tzinfo:
@@ -43,8 +40,8 @@ def zone_of(timezone: str) -> tzinfo:
     # Besides "not found": ValueError for a path, OSError for a directory of the database.
     except (KeyError, ValueError, OSError, TypeError) as error:
         raise InvalidSchedule(
-            f"expected a time zone of the IANA database, like 'Europe/Berlin', got {timezone!r}; "
-            "where the system has no such database, install the package tzdata"
+            f"expected a time zone of the IANA database, like 'Europe/Berlin', got "
+            f"{quoted(timezone)}; where the system has no such database, install the package tzdata"
         ) from error
 
 
@@ -138,6 +135,10 @@ def _is_hourly(schedule: str) -> bool:
 
 def _fields(schedule: str) -> Sequence[Sequence[int | str]]:
     """Return the values of each field; raise InvalidSchedule for what croniter refuses."""
+    if isinstance(schedule, str) and len(schedule) > SCHEDULE_LENGTH:
+        raise InvalidSchedule(
+            f"expected a schedule of at most {SCHEDULE_LENGTH} characters, got {len(schedule)}"
+        )
     try:
         if not isinstance(schedule, str):
             raise TypeError(f"it is a {type(schedule).__name__}")
@@ -146,6 +147,7 @@ def _fields(schedule: str) -> Sequence[Sequence[int | str]]:
         fields: Sequence[Sequence[int | str]] = croniter(schedule).expanded
     except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
         raise InvalidSchedule(
-            f"expected a schedule that croniter takes, like '0 3 * * *', got {schedule!r}: {error}"
+            f"expected a schedule that croniter takes, like '0 3 * * *', got {quoted(schedule)}: "
+            f"{error}"
         ) from error
     return fields

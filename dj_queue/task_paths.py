@@ -10,6 +10,7 @@ from dj_queue.compat import InvalidTask, Task
 from dj_queue.conf import RecurringOptions
 from dj_queue.exceptions import InvalidTaskPath
 from dj_queue.keys import key_of
+from dj_queue.quoting import quoted, quoted_error
 
 NOT_KEPT = ("max_attempts", "concurrency", "run_after")
 
@@ -22,9 +23,7 @@ def task_at(path: str) -> Task:
     try:
         task = import_string(path)
     except BaseException as error:  # A module may even call sys.exit() when imported.
-        raise InvalidTaskPath(
-            f"expected {path!r} to import, got {type(error).__name__}: {text_of(error)}"
-        ) from error
+        raise InvalidTaskPath(f"expected {path!r} to import, got {quoted_error(error)}") from error
     if not isinstance(task, Task):
         raise InvalidTaskPath(
             f"expected {path!r} to be a Task, got {type(task).__name__}: nothing was called"
@@ -59,14 +58,7 @@ def require_declared(task: Task) -> None:
         expected, got = getattr(declared, name, None), getattr(task, name, None)
         if got != expected:
             raise InvalidTask(
-                f"task.{name}: expected {expected!r}, as {task.module_path} is declared, got "
-                f"{got!r} from using(): a recurring task keeps its backend, queue and priority only"
+                f"task.{name}: expected {quoted(expected)}, as {task.module_path} is declared, "
+                f"got {quoted(got)} from using(): a recurring task keeps its backend, queue and "
+                "priority only"
             )
-
-
-def text_of(error: BaseException) -> str:
-    """Return an exception's message; its own str() may fail without harm."""
-    try:
-        return str(error)
-    except Exception as unprintable:
-        return f"<str() of the exception raised {type(unprintable).__name__}>"

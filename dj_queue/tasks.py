@@ -15,6 +15,7 @@ from dj_queue import parsers
 from dj_queue.compat import DummyBackend, ImmediateBackend, InvalidTask, Task
 from dj_queue.compat import task as django_task
 from dj_queue.keys import Concurrency, checked
+from dj_queue.quoting import quoted
 from dj_queue.routers.registry import routes
 
 __all__ = ["DELAY", "Concurrency", "QueueTask", "Retry", "RetryPolicy", "task"]
@@ -46,7 +47,7 @@ class Retry(Exception):
         super().__init__(reason)
         if isinstance(after, datetime):
             if settings.USE_TZ and after.utcoffset() is None:
-                raise ValueError(f"after: expected an aware datetime, got {after!r}")
+                raise ValueError(f"after: expected an aware datetime, got {quoted(after)}")
         elif after is not None:
             number = after.total_seconds() if isinstance(after, timedelta) else after
             after = timedelta(seconds=checked(DELAY, number, "after", ValueError))
@@ -72,12 +73,12 @@ class RetryPolicy:
     def __post_init__(self) -> None:
         if self.growth not in get_args(Growth):
             kinds = ", ".join(map(repr, get_args(Growth)))
-            raise InvalidTask(f"growth: expected one of {kinds}, got {self.growth!r}")
+            raise InvalidTask(f"growth: expected one of {kinds}, got {quoted(self.growth)}")
         checked(DELAY, self.ceiling, "ceiling")
         checked(parsers.seconds(0, self.ceiling), self.seconds, "seconds")
         is_number = isinstance(self.jitter, int | float) and not isinstance(self.jitter, bool)
         if not is_number or not 0 <= self.jitter <= 1:
-            raise InvalidTask(f"jitter: expected a number from 0 to 1, got {self.jitter!r}")
+            raise InvalidTask(f"jitter: expected a number from 0 to 1, got {quoted(self.jitter)}")
 
     def base_seconds(self, attempt: int) -> float:
         """Return the wait after this attempt, counted from 1, before ceiling and jitter."""
@@ -115,7 +116,9 @@ class QueueTask(Task):
         for name in ("retry_on", "give_up_on"):
             object.__setattr__(self, name, _error_types(getattr(self, name), name))
         if self.concurrency is not None and not isinstance(self.concurrency, Concurrency):
-            raise InvalidTask(f"concurrency: expected a Concurrency, got {self.concurrency!r}")
+            raise InvalidTask(
+                f"concurrency: expected a Concurrency, got {quoted(self.concurrency)}"
+            )
         if self.max_attempts > 1:
             self._require_ours("max_attempts", "1", self.max_attempts, "attempts a job again")
         if self.concurrency is not None:
@@ -208,7 +211,7 @@ def _error_types(value: Any, name: str) -> tuple[type[BaseException], ...]:
     kinds = tuple(value) if isinstance(value, list | tuple) else (value,)
     for kind in kinds:
         if not isinstance(kind, type) or not issubclass(kind, BaseException):
-            raise InvalidTask(f"{name}: expected exception classes, got {kind!r}")
+            raise InvalidTask(f"{name}: expected exception classes, got {quoted(kind)}")
     return kinds
 
 

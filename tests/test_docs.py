@@ -27,7 +27,9 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.management import call_command, find_commands, load_command_class
 from django.core.management.base import BaseCommand
+from django.db.models import Model
 from django.test import override_settings
+from django.test.utils import isolate_apps
 
 import dj_queue
 from dj_queue import events, exceptions
@@ -306,6 +308,13 @@ def save_in_the_wrong_context() -> None:
         Job(backend="bulk").save()
 
 
+@isolate_apps("tests.shop")
+def row_of_the_shop() -> Model:
+    """Make a row of the model that the docs use."""
+    meta = type("Meta", (), {"app_label": "shop"})
+    return type("Order", (Model,), {"__module__": "shop.models", "Meta": meta})()
+
+
 PROVOKED: dict[str, Callable[[], object]] = {
     "threads": options(workers=[{"threads": 0}]),
     "unknown option": options(threads=3),
@@ -320,6 +329,7 @@ PROVOKED: dict[str, Callable[[], object]] = {
     "cross": lambda: Attempt(job=elsewhere(Job, "bulk")).save(using="queue"),
     "unknown backend": lambda: queue_database("mail"),
     "date": lambda: normalize_json([[0, date(2026, 1, 1)]], "args"),
+    "row": lambda: normalize_json([{"order": row_of_the_shop()}], "args"),
     "key": lambda: normalize_json([{"a": {1: 2}}], "args"),
     "nan": lambda: normalize_json({"total": float("nan")}, "kwargs"),
 }

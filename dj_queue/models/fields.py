@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from django.db import models
 from dj_queue import timezone
 from dj_queue.exceptions import NotSerializable
 from dj_queue.parsers import NAME_LENGTH
+from dj_queue.quoting import quoted, quoted_error, quoted_with_type
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -22,6 +23,19 @@ if TYPE_CHECKING:
 DEEPEST = 100
 """Levels of lists and dicts; Python's own limit differs by version and by the stack at hand."""
 LONGEST_BITS = 13_900
+LONGEST_PATH = 300
+
+BYTES = (bytes, bytearray, memoryview)
+REMEDIES: tuple[tuple[tuple[type, ...], str], ...] = (
+    ((models.Model,), "obj.pk"),
+    ((models.QuerySet,), 'list(queryset.values_list("pk", flat=True))'),
+    ((Set, Iterator), "list(value)"),
+    (BYTES, "value.hex()"),
+)
+"""What to give instead of values of these types; of any other str(value)."""
+
+Path = str | tuple["Path", Any]
+"""Where a value is: "args", or the path of what it is in and its key or index there."""
 
 # json.dumps builds an encoder for each call.
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
@@ -129,66 +143,105 @@ def encode_json(value: Any) -> str:
     return _encode(value)
 
 
-def normalize_json(value: Any, path: str, depth: int = 0) -> Any:
+def normalize_json(value: Any, path: str) -> Any:
     """Return `value` as JSON would give it back, or raise NotSerializable naming the part.
 
     As Django's Tasks do, tuples become lists and bytes text; unlike them, what would not come back
     the same on every vendor and Python is refused: keys that are no strings, NaN and infinities,
     text that UTF-8 cannot carry, numbers of more than 4,200 digits, more than 100 levels.
     """
+    return _normalized(value, path, 0)
+
+
+def _normalized(value: Any, path: Path, depth: int) -> Any:
     if depth > DEEPEST:
-        raise NotSerializable(f"{path[:80]}…: expected at most {DEEPEST} levels, got more")
-    # Of subclasses the plain type's own methods: an enum's may give something else.
-    match value:
-        case None | bool():
-            return value
-        case str():
-            return _text(str.__str__(value), path)
-        case int():
-            return _whole(int.__int__(value), path)
-        case float() if math.isfinite(value):
-            return float.__float__(value)
-        case bytes():
-            with suppress(UnicodeDecodeError):
-                return value.decode()
-        # Plain types first: asking an abstract one costs several times as much.
-        case list() | tuple():
-            return _listed(value, path, depth)
-        case dict() | Mapping():
-            return {
-                _key(k, path): normalize_json(v, f"{path}[{k!r}]", depth + 1)
-                for k, v in value.items()
-            }
-        case Sequence() if not isinstance(value, bytearray | memoryview):
-            return _listed(value, path, depth)
-    raise NotSerializable(f"{path}: expected a JSON value, got {value!r} ({type(value).__name__})")
+        raise NotSerializable(f"{_at(path)}: expected at most {DEEPEST} levels, got more")
+    # By type(), not isinstance(): a lazy object is evaluated when it is asked for its class. Of
+    # subclasses the plain type's own methods: an enum's may give something else.
+    kind = type(value)
+    if value is None or kind is bool:
+        return value
+    if issubclass(kind, str):
+        return _text(str.__str__(value), path)
+    if issubclass(kind, int):
+        return _whole(int.__int__(value), path)
+    if issubclass(kind, float) and math.isfinite(value):
+        return float.__float__(value)
+    if issubclass(kind, BYTES):
+        return _decoded_bytes(value, path)
+    # Plain types first: asking an abstract one costs several times as much.
+    if issubclass(kind, dict) or issubclass(kind, Mapping):
+        items = value.items() if kind is dict else _read(value, path)
+        return {_key(k, path): _normalized(v, (path, k), depth + 1) for k, v in items}
+    if issubclass(kind, list | tuple) or issubclass(kind, Sequence):
+        listed = value if kind in (list, tuple) else _read(value, path)
+        return [_normalized(item, (path, i), depth + 1) for i, item in enumerate(listed)]
+    raise _refusal(value, path)
 
 
-def _listed(values: Sequence[Any], path: str, depth: int) -> list[Any]:
-    return [normalize_json(item, f"{path}[{i}]", depth + 1) for i, item in enumerate(values)]
+def _read(value: Any, path: Path) -> list[Any]:
+    """Return the items of a mapping or sequence whose methods may be anybody's code."""
+    try:
+        if issubclass(type(value), Mapping):
+            return [(k, v) for k, v in value.items()]
+        return list(value)
+    except Exception as error:
+        raise NotSerializable(
+            f"{_at(path)}: expected a JSON value, got {quoted(value)}, which raised "
+            f"{quoted_error(error)}"
+        ) from error
 
 
-def _key(key: Any, path: str) -> str:
-    if isinstance(key, str):
+def _refusal(value: Any, path: Path) -> NotSerializable:
+    at = _at(path)
+    remedy = next(
+        (text for kinds, text in REMEDIES if issubclass(type(value), kinds)), "str(value)"
+    )
+    verb = "return" if at.startswith("return") else "pass"
+    return NotSerializable(
+        f"{at}: expected a JSON value, got {quoted_with_type(value)}; {verb} {remedy}"
+    )
+
+
+def _at(path: Path) -> str:
+    """Return a path as text, cut."""
+    keys = []
+    while isinstance(path, tuple):
+        path, key = path
+        keys.append(f"[{quoted(key)}]")
+    text = path + "".join(reversed(keys))
+    return text if len(text) <= LONGEST_PATH else f"{text[:LONGEST_PATH]}…"
+
+
+def _key(key: Any, path: Path) -> str:
+    if issubclass(type(key), str):
         return _text(str.__str__(key), path)
-    raise NotSerializable(f"{path}: expected keys to be str, got {key!r} ({type(key).__name__})")
+    raise NotSerializable(f"{_at(path)}: expected keys to be str, got {quoted_with_type(key)}")
 
 
-def _text(text: str, path: str) -> str:
+def _text(text: str, path: Path) -> str:
     if not text.isascii():
         try:
             text.encode()
         except UnicodeEncodeError:
             raise NotSerializable(
-                f"{path}: expected text that UTF-8 can carry, got {text!r}"
+                f"{_at(path)}: expected text that UTF-8 can carry, got {quoted(text)}"
             ) from None
     return text
 
 
-def _whole(number: int, path: str) -> int:
+def _decoded_bytes(value: Any, path: Path) -> str:
+    if issubclass(type(value), bytes):
+        with suppress(UnicodeDecodeError):
+            return bytes.decode(value)
+    raise _refusal(value, path)
+
+
+def _whole(number: int, path: Path) -> int:
     # Python refuses to write, and to read, numbers of more than 4,300 digits.
     if number.bit_length() > LONGEST_BITS:
         raise NotSerializable(
-            f"{path}: expected at most 4,200 digits, got a number of {number.bit_length()} bits"
+            f"{_at(path)}: expected at most 4,200 digits, got a number of "
+            f"{number.bit_length()} bits"
         )
     return number

@@ -31,6 +31,7 @@ from dj_queue.operations.forked import forked_processes_end_here
 from dj_queue.operations.left_open import end_transactions, ended_transactions
 from dj_queue.operations.receivers import tell_here
 from dj_queue.operations.retry import next_attempt_at
+from dj_queue.quoting import quoted
 from dj_queue.results import (
     attempts_of,
     described_task,
@@ -183,7 +184,7 @@ class _Run:
             stored = getattr(result, name)
             if not isinstance(stored, kind):
                 raise InvalidArguments(
-                    f"{name}: expected a stored JSON {kind.__name__}, got {stored!r}"
+                    f"{name}: expected a stored JSON {kind.__name__}, got {quoted(stored)}"
                 )
         return [*context, *result.args], result.kwargs
 

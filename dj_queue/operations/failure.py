@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from traceback import format_exception
 
-from dj_queue.task_paths import text_of
+from dj_queue.quoting import text_of
 
 PATH_LENGTH = 255
 MESSAGE_LENGTH = 10_000
@@ -28,7 +28,7 @@ class Failure:
         kind = type(error)
         try:
             trace = "".join(format_exception(error))
-        except Exception as unprintable:
+        except BaseException as unprintable:
             trace = f"<the traceback could not be formatted: {type(unprintable).__name__}>"
         return cls(
             _clean(f"{kind.__module__}.{kind.__qualname__}")[:PATH_LENGTH],

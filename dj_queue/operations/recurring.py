@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -24,6 +24,7 @@ from dj_queue.models import RecurringRun, RecurringTask
 from dj_queue.models.fields import encode_json, normalize_json
 from dj_queue.operations.transitions import in_transaction
 from dj_queue.parsers import MISFIRES, QUEUE_NAME, is_queue_name
+from dj_queue.quoting import quoted
 from dj_queue.routers import QueueDatabase
 from dj_queue.routers.registry import backends_on
 from dj_queue.schedules import next_after, validate
@@ -91,13 +92,16 @@ def row_of(
     Raises InvalidSchedule, InvalidTaskPath, InvalidTask or NotSerializable.
     """
     if not is_queue_name(key):
-        raise InvalidSchedule(f"key: expected {QUEUE_NAME}, got {key!r}")
+        raise InvalidSchedule(f"key: expected {QUEUE_NAME}, got {quoted(key)}")
     if options.misfire not in MISFIRES:
         names = ", ".join(map(repr, MISFIRES))
-        raise InvalidSchedule(f"misfire: expected one of {names}, got {options.misfire!r}")
+        raise InvalidSchedule(f"misfire: expected one of {names}, got {quoted(options.misfire)}")
     timezone = settings.TIME_ZONE if options.timezone is None else options.timezone
     validate(options.schedule, timezone, now=now)
-    task = recurring_task(db.backend, options)
+    # Before a concurrency key is made of them: a foreign value's own code may do anything.
+    args = normalize_json(list(options.args), "args")
+    kwargs = normalize_json(dict(options.kwargs), "kwargs")
+    task = recurring_task(db.backend, replace(options, args=tuple(args), kwargs=kwargs))
     return RecurringTask(
         key=key,
         backend=db.backend,
@@ -105,8 +109,8 @@ def row_of(
         schedule=options.schedule,
         timezone=timezone,
         misfire=options.misfire,
-        args=normalize_json(list(options.args), "args"),
-        kwargs=normalize_json(dict(options.kwargs), "kwargs"),
+        args=args,
+        kwargs=kwargs,
         queue_name=task.queue_name,
         priority=task.priority,
         is_static=is_static,

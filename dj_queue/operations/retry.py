@@ -17,8 +17,8 @@ from dj_queue.exceptions import (
 )
 from dj_queue.models import FailedExecution, Job
 from dj_queue.operations.concurrency import let_wait
+from dj_queue.quoting import quoted_error
 from dj_queue.routers import QueueDatabase
-from dj_queue.task_paths import text_of
 from dj_queue.tasks import Retry, RetryPolicy
 
 CRASHES = (ProcessExited, ProcessPruned)
@@ -45,7 +45,7 @@ def next_attempt_at(
             backend=job.backend,
             database=job._state.db,
             job=job.id,
-            error=f"{type(failure).__name__}: {text_of(failure)}",
+            error=quoted_error(failure),
             exc_info=True,
         )
         return now + timedelta(seconds=RetryPolicy().delay_seconds(attempt))

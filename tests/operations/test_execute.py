@@ -48,7 +48,8 @@ def test_a_return_value_that_is_not_json_fails_the_job(db):
 
     assert failure.exception_path == "dj_queue.exceptions.InvalidReturnValue"
     assert failure.message == (
-        "return value: expected a JSON value, got datetime.datetime(2026, 1, 1, 0, 0) (datetime)"
+        "return value: expected a JSON value, got datetime.datetime(2026, 1, 1, 0, 0) (datetime); "
+        "return str(value)"
     )
 
 

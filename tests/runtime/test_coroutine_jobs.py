@@ -14,7 +14,7 @@ from dj_queue.routers import QueueDatabase
 from dj_queue.runtime.runner import Leftovers, Runner
 from dj_queue.runtime.units import Unit
 from tests.jobs import EVERY, counts, states, store
-from tests.shop import coroutines
+from tests.shop import coroutines, hostile
 from tests.shop.tasks import ARRIVED, GATE
 from tests.waiting import until
 
@@ -227,6 +227,21 @@ def test_receivers_of_task_started_may_use_the_orm_and_fail(db, make_runner):
         task_started.disconnect(receiver)
 
     assert seen == [(1, str(job.id)) for job in jobs]
+
+
+@pytest.mark.parametrize("name", ["a model instance", "a queryset", "a lazy object"])
+def test_a_result_that_is_not_json_ends_the_job_with_its_own_error(db, make_runner, name):
+    # On the event loop even its str() would raise, for it asks a database.
+    hostile.CALLS.clear()
+    store(db, task_path="tests.shop.hostile.give_later", args=[name], max_attempts=3)
+
+    make_runner()
+    until(lambda: counts(db) == {"failed": 1})
+
+    [failure] = db.objects(FailedExecution)
+    assert failure.exception_path == "dj_queue.exceptions.InvalidReturnValue"
+    assert failure.message.startswith("return value: expected a JSON value, got an instance of ")
+    assert (db.objects(Attempt).count(), hostile.CALLS) == (1, [name])
 
 
 def test_a_drain_waits_for_coroutines(db, make_runner):
