@@ -36,13 +36,14 @@ TRIES = 5
 NOT_STORABLE = (DataError, IntegrityError, TypeError, ValueError)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Return:
     """Claims to be given back, and the ledger they stand in; and all that is under these tokens."""
 
     rows: Sequence[ClaimedExecution]
     ledger: Ledger
     tokens: Sequence[UUID] = ()
+    is_recorded: bool = False
 
     @property
     def count(self) -> int:
@@ -95,17 +96,19 @@ class Finisher(threading.Thread):
 
     def hand_back(
         self, rows: Sequence[ClaimedExecution], ledger: Ledger, tokens: Sequence[UUID] = ()
-    ) -> None:
+    ) -> Return:
         """Make these jobs ready again soon, which certainly did not start; returns at once.
 
         They are struck off the ledger when that is recorded. With `tokens` those too, if any, that
         were claimed under one of them by a claim whose answer was lost.
         """
         returned = Return(rows, ledger, tokens)
+        returned.is_recorded = not returned.count
         with self._lock:
             self._pending_count += returned.count
         if returned.count:
             self._handed_in.put(returned)
+        return returned
 
     def stop(self, deadline: float) -> None:
         """End when all that was handed in is recorded, or at `deadline` (monotonic seconds)."""
@@ -155,6 +158,7 @@ class Finisher(threading.Thread):
             returned.ledger.strike(row)
         with self._lock:
             self._pending_count -= returned.count
+        returned.is_recorded = True
 
     def _record(self, batch: list[Outcome], *, is_refusal: bool = False) -> None:
         """Record a batch, however long it takes; return early only when told to stop."""

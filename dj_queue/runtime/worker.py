@@ -19,7 +19,7 @@ from dj_queue.results import is_coroutine, is_loaded
 from dj_queue.runtime.connections import tidy_connections
 from dj_queue.runtime.coroutines import Ending, Loop
 from dj_queue.runtime.crews import Crew, Mixture
-from dj_queue.runtime.finisher import Finisher
+from dj_queue.runtime.finisher import Finisher, Return
 from dj_queue.runtime.inheritance import Inheritance
 from dj_queue.runtime.lanes import JobLane
 from dj_queue.runtime.poller import Poller
@@ -62,6 +62,7 @@ class Worker(Poller):
         self._pause = options.polling_interval
         self._is_hungry = False  # A job that ends may make room for one that is known to be ready.
         self._doubts: dict[UUID, float] = {}
+        self._returned = Return([], self.ledger, is_recorded=True)
         finisher.tell_of_slots(self.nudge)
         if not options.concurrency:
             pool = self._crews[0].pool
@@ -81,6 +82,8 @@ class Worker(Poller):
             return LOOK_SECONDS
         self._release_doubts()
         self._give_back_surplus()
+        if not self._returned.is_recorded:
+            return QUICK_SECONDS  # A claim would let later jobs overtake those that are returned.
         wanted = self._wanted()
         if not wanted:
             self._is_hungry = True
@@ -199,7 +202,7 @@ class Worker(Poller):
             surplus += rows[room:]
             if not crew.pool.put(rows[:room]):  # The stop did not wait for this claim.
                 surplus += rows[:room]
-        self.finisher.hand_back(surplus, self.ledger)
+        self._hand_back(surplus)
         self._mixture.see([len(rows) for rows in shares], fits=not surplus)
         return not surplus
 
@@ -238,7 +241,11 @@ class Worker(Poller):
     def _give_back(self, crew: Crew, count: int) -> None:
         """Let other workers have jobs that did not start, the last ones."""
         if count > 0:
-            self.finisher.hand_back(crew.pool.take_back(count), self.ledger)
+            self._hand_back(crew.pool.take_back(count))
+
+    def _hand_back(self, rows: Sequence[ClaimedExecution]) -> None:
+        if rows:  # The finisher records them in their order: the last one is enough to know.
+            self._returned = self.finisher.hand_back(rows, self.ledger)
 
     def _may_start(self, row: ClaimedExecution) -> bool:
         if self.registration.owns(row.process_id):

@@ -11,6 +11,7 @@ from dj_queue.compat import task_started
 from dj_queue.conf import WorkerOptions
 from dj_queue.models import Attempt, FailedExecution, FinishedExecution, Job, Pause
 from dj_queue.routers import QueueDatabase
+from dj_queue.runtime.prefetch import Prefetching
 from dj_queue.runtime.runner import Leftovers, Runner
 from dj_queue.runtime.units import Unit
 from tests.jobs import EVERY, counts, states, store
@@ -87,8 +88,9 @@ def test_without_concurrency_coroutines_run_in_the_threads(db, make_runner):
 
 
 def test_coroutines_begin_in_claim_order(db, make_runner, monkeypatch):
-    # Whoever looks for functions as well may have to give a coroutine back.
+    # A worker that looks for functions as well, or is slow at once, may return a coroutine.
     monkeypatch.setattr("dj_queue.runtime.crews.PROBE_SECONDS", 3600.0)
+    monkeypatch.setattr(Prefetching, "surplus", lambda *_: 0)
     for number in range(30):
         store(db, priority=number % 3, **coroutine("wait", str(number)))
     GATE.set()

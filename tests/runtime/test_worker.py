@@ -129,6 +129,31 @@ def test_a_busy_worker_without_prefetch_does_not_ask(db, make_worker, claims):
     assert counts(db) == {"claimed": 2, "ready": 3}
 
 
+def test_nothing_is_claimed_while_returned_jobs_are_not_ready_again(db, make_worker, monkeypatch):
+    # Forced: the claim comes before the return is recorded. Later jobs would overtake those.
+    worker, may_return = make_worker(threads=2), Event()
+    worker.fall_behind()
+    monkeypatch.setattr(
+        "dj_queue.runtime.finisher.give_back",
+        lambda *args: may_return.wait(30) and give_back(*args),
+    )
+    while worker.waiting_count:
+        worker.look(after=LOOK_SECONDS)
+    held = worker.running_count
+    GATE.set()
+    until(lambda: worker.running_count == 0)
+
+    delay = worker.poll()
+
+    assert (held, delay, worker.waiting_count) == (2, QUICK_SECONDS, 0)
+    may_return.set()
+    until(lambda: not worker.finisher.pending_count)
+    returned = counts(db)["ready"]
+    worker.poll()
+    until(lambda: not worker.is_busy)
+    assert counts(db).get("ready", 0) < returned
+
+
 def test_jobs_that_free_threads_are_about_to_take_are_no_surplus(db, make_worker, monkeypatch):
     # The threads have not come to it yet, as when others keep the interpreter busy.
     worker = make_worker(threads=3)
