@@ -27,9 +27,9 @@ from dj_queue.exceptions import (
 from dj_queue.models import ClaimedExecution
 from dj_queue.models.fields import normalize_json
 from dj_queue.operations.failure import Failure
-from dj_queue.operations.forked import forked_processes_end_here
+from dj_queue.operations.forked import ForkedProcessesEndHere
 from dj_queue.operations.left_open import end_transactions, ended_transactions
-from dj_queue.operations.receivers import tell_here
+from dj_queue.operations.receivers import sender_of, tell_here
 from dj_queue.operations.retry import next_attempt_at
 from dj_queue.quoting import quoted
 from dj_queue.results import (
@@ -82,16 +82,16 @@ def execute(
     Sends task_started. A path that names no Task fails the job and calls nothing. The job has a
     context of its own: no other finds what it sets, nor does the caller.
     """
-    return Context().run(_execute, db, claimed, clock)
+    return Context().run(_execute, db, claimed, clock, sender_of(db))
 
 
 def _execute(
-    db: QueueDatabase, claimed: ClaimedExecution, clock: Callable[[], datetime]
+    db: QueueDatabase, claimed: ClaimedExecution, clock: Callable[[], datetime], sender: type
 ) -> Outcome:
     run = _Run(claimed, clock)
     try:
-        with ended_transactions(), forked_processes_end_here():
-            run.begin(db)
+        with ended_transactions(), ForkedProcessesEndHere():
+            run.begin(db, sender)
             args, kwargs = run.arguments()
             value = run.task.call(*args, **kwargs)
         return run.returned(value)
@@ -112,7 +112,7 @@ def begin(
     run = _Run(claimed, clock)
     try:
         with ended_transactions():
-            run.begin(db)
+            run.begin(db, sender_of(db))
     except BaseException as error:
         return _rest(run, last, problem=error)
     return _rest(run, last)
@@ -170,10 +170,10 @@ class _Run:
         self.result = _running(claimed, self.started_at)
         self.task = self.result.task
 
-    def begin(self, db: QueueDatabase) -> None:
+    def begin(self, db: QueueDatabase, sender: type) -> None:
         if self.claimed.attempt > 1:
             _recall(db, self.claimed, self.result)
-        tell_here(task_started, db, self.result)
+        tell_here(task_started, sender, self.result)
 
     def arguments(self) -> tuple[list[Any], dict[str, Any]]:
         result = self.result
@@ -209,7 +209,7 @@ async def _rest(run: _Run, last: LastCall, problem: BaseException | None = None)
             raise problem
         args, kwargs = run.arguments()
         try:
-            with forked_processes_end_here():
+            with ForkedProcessesEndHere():
                 value = await run.task.acall(*args, **kwargs)
         except BaseException:  # CancelledError too: what a task cancels is its own affair.
             with suppress(TransactionLeftOpen):

@@ -5,26 +5,26 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 
-@contextmanager
-def forked_processes_end_here() -> Iterator[None]:
+class ForkedProcessesEndHere:
     """End a process that was forked inside the block and leaves it, as a script ends.
 
     It would go on as a worker with everything that was claimed, and has neither a heartbeat nor a
     connection.
     """
-    pid = os.getpid()
-    try:
-        yield
-    except BaseException as error:
-        if os.getpid() != pid:
-            _end(_status_of(error))
-        raise
-    if os.getpid() != pid:
-        _end(0)
+
+    __slots__ = ("_pid",)
+
+    def __enter__(self) -> None:
+        self._pid = os.getpid()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
+    ) -> None:
+        if os.getpid() != self._pid:
+            _end(0 if error is None else _status_of(error))
 
 
 def _status_of(error: BaseException) -> int:

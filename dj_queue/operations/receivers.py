@@ -15,7 +15,7 @@ from dj_queue.compat import (
     task_finished,
     task_started,
 )
-from dj_queue.operations.forked import forked_processes_end_here
+from dj_queue.operations.forked import ForkedProcessesEndHere
 from dj_queue.routers import QueueDatabase
 from dj_queue.signals import attempt_failed
 
@@ -36,16 +36,23 @@ def tell(signal: Signal, db: QueueDatabase, result: TaskResult, **more: Any) -> 
     What they raise is logged by Django. Raises nothing but what no receiver should raise:
     SystemExit and its like.
     """
-    return copy_context().run(tell_here, signal, db, result, **more)
+    return copy_context().run(tell_here, signal, sender_of(db), result, **more)
 
 
-def tell_here(signal: Signal, db: QueueDatabase, result: TaskResult, **more: Any) -> bool:
+def sender_of(db: QueueDatabase) -> type:
+    """Return the class that sends a backend's signals.
+
+    Ask in the thread's own context: each context in which a backend is asked for makes another.
+    """
+    return type(task_backends[db.backend])
+
+
+def tell_here(signal: Signal, sender: type, result: TaskResult, **more: Any) -> bool:
     """As `tell`, in the caller's context: what receivers set is for what comes next."""
-    sender = type(task_backends[db.backend])
     thread = threading.get_ident()
     _under_way[thread] = NAMES[signal]
     try:
-        with forked_processes_end_here():
+        with ForkedProcessesEndHere():
             answers = signal.send_robust(sender=sender, task_result=result, **more)
     finally:
         del _under_way[thread]
