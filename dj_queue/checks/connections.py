@@ -200,9 +200,17 @@ def uses_wal(alias: str) -> bool:
     if "wal" in command.lower() or connection.is_in_memory_db():
         return True
     try:
-        return os.pread(kept_open(physical(alias).name), 2, 18) == WAL_IN_HEADER
+        return journal_in_header(physical(alias).name) == WAL_IN_HEADER
     except OSError:
         return False
+
+
+def journal_in_header(path: str) -> bytes:
+    """Read the two bytes of a SQLite file that say whether it is in WAL mode."""
+    if hasattr(os, "pread"):
+        return os.pread(kept_open(path), 2, 18)
+    with open(path, "rb") as file:  # Windows, where a close drops no locks
+        return file.read(20)[18:]
 
 
 @cache

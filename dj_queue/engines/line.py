@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import IO
 
 from dj_queue.routers import QueueDatabase
+
+try:
+    import fcntl
+except ImportError:  # Windows: no workers run there, and nobody stands in line.
+    fcntl = None  # type: ignore[assignment]
 
 LINE_NAME = "dj_queue_line"
 LINE_SECONDS, LOOK_SECONDS = 1.0, 0.001
@@ -23,7 +27,7 @@ def in_line(db: QueueDatabase) -> Iterator[None]:
     a process that was stopped here holds nobody up.
     """
     path = file_of(db)
-    if path is None or db.in_transaction:
+    if fcntl is None or path is None or db.in_transaction:
         yield
         return
     try:
@@ -44,14 +48,25 @@ def in_line(db: QueueDatabase) -> Iterator[None]:
 def _wait_in(file: IO[str]) -> None:
     give_up_at = time.monotonic() + LINE_SECONDS
     while time.monotonic() < give_up_at:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(LOOK_SECONDS)
-        except OSError:  # This file system has no such locks.
-            return
-        else:
-            return
+        with suppress(OSError):  # This file system has no such locks.
+            if not is_alone(file):
+                time.sleep(LOOK_SECONDS)
+                continue
+        return
+
+
+def is_alone(file: IO[str]) -> bool:
+    """Lock the file until it is closed, unless another process has it locked; tell whether it is.
+
+    Does not wait. True as well where the system has no such locks.
+    """
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def file_of(db: QueueDatabase) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from django.db import DatabaseError, models
 
 from dj_queue.engines.base import LOCK_NAME, ClaimEngine, Server, by_table
 from dj_queue.engines.claims import Claim, Holder, claims_of
-from dj_queue.engines.line import file_of, in_line
+from dj_queue.engines.line import file_of, in_line, is_alone
 from dj_queue.engines.minutes import ON_CONFLICT, Ended, added_up, minutes_of
 from dj_queue.engines.selectors import Turn, in_turn, turns_of
 from dj_queue.engines.sql import columns, fetched, marks, prepared, prepared_columns, rows_of, table
@@ -214,12 +213,7 @@ class SQLiteEngine(ClaimEngine):
             yield True
             return
         with open(f"{path}.{LOCK_NAME}", "w") as file:
-            is_ours = True
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                is_ours = False
-            yield is_ours
+            yield is_alone(file)
 
     def is_transient(self, error: DatabaseError) -> bool:
         return "locked" in str(error) or "busy" in str(error)
