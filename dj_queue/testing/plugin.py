@@ -5,7 +5,8 @@ pytest loads it wherever dj_queue is installed, so it imports Django for a marke
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -13,6 +14,10 @@ import pytest
 MARK = (
     "dj_queue: let the test use every queue database of TASKS as well, besides the databases that "
     "its django_db mark or its TestCase class names; implies django_db."
+)
+HINT = (
+    "{}. Mark the test with @pytest.mark.dj_queue: then it may use every queue database, beside "
+    "those that its django_db mark or its TestCase class names."
 )
 DATABASES_POSITION = 2  # in django_db(transaction, reset_sequences, databases, …)
 
@@ -40,13 +45,60 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         test_class.databases = _together(test_class.databases, aliases)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Say beside a refused query that there is the mark: the refusal's own hint does not help."""
+    report = yield
+    if call.excinfo is not None and item.get_closest_marker("dj_queue") is None:
+        for error in _chain(call.excinfo.value):
+            alias = _refused_database(error)
+            if alias is not None:
+                report.sections.append(("dj_queue", HINT.format(alias)))
+                break
+    return report
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _refused_database(error: BaseException) -> str | None:
+    """Return what the test would have had to open, as text, or None for another error."""
+    text = str(error)
+    refused = re.match(r"Database [a-z ]+ to '([^']+)' are not allowed in this test", text)
+    if refused and refused[1] in _registry_databases():
+        return f"{refused[1]!r} is a queue database"
+    if text.startswith("Database access not allowed") and _is_ours(error):
+        return "dj_queue was asked for a queue database"
+    return None
+
+
+def _is_ours(error: BaseException) -> bool:
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_globals.get("__name__", "").startswith("dj_queue."):
+            return True
+        trace = trace.tb_next
+    return False
+
+
+def _registry_databases() -> tuple[str, ...]:
+    from dj_queue.routers import registry
+
+    return registry.databases()
+
+
 def _queue_databases(item: pytest.Item) -> tuple[str, ...]:
     from django.core.exceptions import ImproperlyConfigured
 
-    from dj_queue.routers import registry
-
     try:
-        return registry.databases()
+        return _registry_databases()
     except ImproperlyConfigured as error:
         raise pytest.UsageError(
             f"{item.nodeid}: the mark dj_queue needs the project's settings: {error}"

@@ -234,3 +234,58 @@ def test_nothing_is_imported(request):
 
 def test_the_plugin_is_loaded_through_its_entry_point(request):
     assert request.config.pluginmanager.hasplugin("dj_queue")
+
+
+def test_a_refused_query_of_a_test_without_the_mark_is_answered_with_the_mark(project):
+    result = project(
+        """
+def test_no_mark():
+    work.enqueue()
+
+@pytest.mark.django_db
+def test_of_pytest_django():
+    work.enqueue()
+
+def test_wrapped(db):
+    try:
+        work.enqueue()
+    except AssertionError as error:
+        raise RuntimeError("the shop is closed") from error
+
+class TestIt(TestCase):
+    def test_method(self):
+        work.enqueue()
+
+@pytest.fixture
+def enqueued(db):
+    work.enqueue()
+
+def test_fixture(enqueued):
+    pass
+"""
+    )
+
+    result.assert_outcomes(failed=4, errors=1)
+    text = result.stdout.str()
+    assert text.count("Mark the test with @pytest.mark.dj_queue") == 5
+    assert text.count("'queue' is a queue database.") == 4
+
+
+def test_other_errors_are_left_alone(project):
+    result = project(
+        """
+def test_of_the_application():
+    User.objects.count()
+
+@pytest.mark.django_db
+def test_another_database():
+    User.objects.using("reports").count()
+
+@pytest.mark.django_db
+def test_of_its_own():
+    assert "Database queries to 'queue'" == 1
+"""
+    )
+
+    result.assert_outcomes(failed=3)
+    assert "Mark the test" not in result.stdout.str()
