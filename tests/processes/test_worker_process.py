@@ -9,7 +9,7 @@ from dj_queue.models import FailedExecution
 from dj_queue.routers import queue_database
 from tests.jobs import EVERY, counts, totals
 from tests.processes.records import process_of
-from tests.shop import tasks
+from tests.shop import recorded, tasks
 from tests.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, **EVERY)
@@ -60,11 +60,12 @@ def test_a_running_job_may_end_within_the_shutdown_timeout(start, signum):
 
 
 @pytest.mark.parametrize("then", [signal.SIGTERM, signal.SIGQUIT])
-def test_a_second_signal_ends_it_at_once_and_fails_what_runs(start, then):
-    tasks.sleep.enqueue(60)
+def test_a_second_signal_ends_it_at_once_and_fails_what_runs(start, records, then):
+    recorded.hold.enqueue("a gate that stays shut")
     process = start("dj_queue", "--backend", "default")
     db = queue_database("default")
-    until(lambda: counts(db) == {"claimed": 1} and process_of(db, "dispatcher"))
+    # A job that is only claimed has not started, and would be ready again.
+    until(lambda: records.executions and process_of(db, "dispatcher"))
 
     process.process.send_signal(signal.SIGTERM)
     # Two at the same moment would be one: it has been told when the dispatcher has ended.
