@@ -9,7 +9,7 @@ from uuid import UUID
 
 from asgiref.sync import sync_to_async
 
-from dj_queue import timezone
+from dj_queue import parsers, timezone
 from dj_queue.compat import (
     BaseTaskBackend,
     InvalidTask,
@@ -18,6 +18,7 @@ from dj_queue.compat import (
     TaskResultDoesNotExist,
     task_enqueued,
 )
+from dj_queue.keys import checked
 from dj_queue.models import Job
 from dj_queue.models.fields import normalize_json
 from dj_queue.models.ids import new_id
@@ -69,6 +70,8 @@ class DjQueueBackend(BaseTaskBackend):
                 f"func: expected a path of at most {PATH_LENGTH} characters, "
                 f"got {task.module_path!r}"
             )
+        if task.run_after is not None:
+            checked(parsers.moment, task.run_after, "run_after")
         super().validate_task(task)
 
     def enqueue(self, task: Task, args: Sequence[Any], kwargs: dict[str, Any]) -> TaskResult:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 from dj_queue.exceptions import InvalidOption
@@ -23,6 +24,9 @@ TIMEZONE_LENGTH = 64
 
 MISFIRES = ("latest", "all", "skip")
 """What becomes of instants of a recurring task at which no scheduler ran."""
+
+FIRST_YEAR, LAST_YEAR = 1000, 9998
+"""Of moments that users choose: MySQL's first, and the last that ends before Python's calendar."""
 
 KEY_LENGTH = 255
 """Longest concurrency key, in characters."""
@@ -112,6 +116,14 @@ def seconds_or_none(minimum: float, maximum: float) -> Parser:
         return checked
 
     return parse
+
+
+def moment(value: Any, path: str) -> datetime:
+    """Accept a datetime that every vendor keeps and every time zone shows; aware or not."""
+    # By its year: to convert it, or to compare it with another zone's, overflows at the ends.
+    if not isinstance(value, datetime) or not FIRST_YEAR <= value.year <= LAST_YEAR:
+        raise expected(path, f"a datetime of the years {FIRST_YEAR} to {LAST_YEAR}", value)
+    return value
 
 
 def selectors(value: Any, path: str) -> tuple[str, ...]:

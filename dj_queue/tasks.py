@@ -46,6 +46,7 @@ class Retry(Exception):
     ) -> None:
         super().__init__(reason)
         if isinstance(after, datetime):
+            checked(parsers.moment, after, "after", ValueError)
             if settings.USE_TZ and after.utcoffset() is None:
                 raise ValueError(f"after: expected an aware datetime, got {quoted(after)}")
         elif after is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import MAXYEAR, MINYEAR, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -20,11 +20,13 @@ from dj_queue.admin.links import Links
 from dj_queue.admin.operators import CLEAR, PAUSE, RESUME, Operator
 from dj_queue.admin.pictures import pictures_of
 from dj_queue.admin.tables import Asked, Table
+from dj_queue.exceptions import InvalidOption
 from dj_queue.models import STATES
 from dj_queue.models.ids import new_id
 from dj_queue.observability.jobs import WINDOW, Wanted, count_jobs, find_jobs
 from dj_queue.observability.queues import paused_queues
 from dj_queue.observability.story import story_of
+from dj_queue.parsers import moment
 from dj_queue.routers import QueueDatabase
 from dj_queue.routers.registry import backends_on
 
@@ -163,8 +165,6 @@ def _empty(wanted: Wanted) -> str:
 def _moment(text: str) -> datetime | None:
     try:
         typed = parse_datetime(text)
-        at = None if typed is None else timezone.from_shown(typed)
-    except (ValueError, OverflowError):
+        return None if typed is None else timezone.from_shown(moment(typed, "the filter"))
+    except (ValueError, InvalidOption):
         return None
-    # At the ends of the calendar there is no time zone and no two minutes more or less.
-    return at if at is not None and MINYEAR < at.year < MAXYEAR else None

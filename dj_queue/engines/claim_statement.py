@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from dj_queue.engines.sql import columns, table
+from dj_queue.engines.sql import readable_columns, table
 from dj_queue.models import ClaimedExecution, Job, Pause, ReadyExecution
 
 # A statement whose estimate passes jit_above_cost (100,000) is compiled first: 300 ms for a claim
@@ -109,7 +109,7 @@ WITH RECURSIVE {{parts}}, picked AS ({{union}}), taken AS (
     SELECT job_id, backend, queue_name, priority, attempt,
         %(process_id)s, %(token)s, %(now)s FROM taken
 )
-SELECT {columns(Job, "j.")}, taken.attempt FROM taken CROSS JOIN LATERAL (
+SELECT {readable_columns(Job, "j.")}, taken.attempt FROM taken CROSS JOIN LATERAL (
     SELECT * FROM {table(Job)} WHERE id = taken.job_id OFFSET 0
 ) j
 """

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from dj_queue.engines.arrays import array
 from dj_queue.engines.claims import Heir
-from dj_queue.engines.sql import columns, table
+from dj_queue.engines.sql import readable_columns, table
 from dj_queue.models import (
     BlockedExecution,
     ClaimedExecution,
@@ -94,7 +94,7 @@ SELECT wanted.concurrency_key,
     ) AS is_settled, taken.backend, taken.queue_name, taken.attempt, j.*
 FROM wanted LEFT JOIN settled USING (concurrency_key, count)
 LEFT JOIN taken USING (concurrency_key) LEFT JOIN heirs USING (job_id) LEFT JOIN LATERAL (
-    SELECT {columns(Job)} FROM {table(Job)} WHERE id = heirs.job_id LIMIT 1
+    SELECT {readable_columns(Job)} FROM {table(Job)} WHERE id = heirs.job_id LIMIT 1
 ) j ON TRUE
 """
 

@@ -26,7 +26,14 @@ from dj_queue.engines.notifications import (
 )
 from dj_queue.engines.poolers import is_pooled
 from dj_queue.engines.selectors import distinct_selectors, in_turn
-from dj_queue.engines.sql import columns, fetched, prepared_columns, rows_of, table
+from dj_queue.engines.sql import (
+    columns,
+    fetched,
+    prepared_columns,
+    readable_columns,
+    rows_of,
+    table,
+)
 from dj_queue.engines.store_statement import store_many, store_one
 from dj_queue.models import (
     ClaimedExecution,
@@ -161,7 +168,7 @@ class PostgreSQLEngine(ClaimEngine):
             params.append(array(tokens))
         # Not t.backend alone: without statistics every row of it is read by an index that begins
         # with the backend.
-        sql += f" AND t.backend || '' = %s RETURNING {columns(state, 't.')}"
+        sql += f" AND t.backend || '' = %s RETURNING {readable_columns(state, 't.')}"
         return fetched(db, state, sql, [*params, db.backend])
 
     def lock_semaphores(

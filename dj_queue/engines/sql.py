@@ -8,7 +8,12 @@ from typing import Any, TypeVar
 
 from django.db.models import Model, UUIDField
 
-from dj_queue.models.fields import JSONTextField, UTCDateTimeField
+from dj_queue.models.fields import (
+    JSONTextField,
+    MomentField,
+    UTCDateTimeField,
+    readable_moment,
+)
 from dj_queue.routers import QueueDatabase
 
 Row = TypeVar("Row", bound=Model)
@@ -27,6 +32,17 @@ def table(model: type[Model]) -> str:
 def columns(model: type[Model], prefix: str = "") -> str:
     """Return all columns, separated by commas, each behind `prefix`."""
     return ", ".join(f"{prefix}{field.column}" for field in model._meta.concrete_fields)
+
+
+@cache
+def readable_columns(model: type[Model], prefix: str = "") -> str:
+    """Return all columns as `columns`, for reading on PostgreSQL: moments within the calendar."""
+    return ", ".join(
+        f"{readable_moment(f'{prefix}{field.column}')} AS {field.column}"
+        if isinstance(field, MomentField)
+        else f"{prefix}{field.column}"
+        for field in model._meta.concrete_fields
+    )
 
 
 def marks(count: int) -> str:

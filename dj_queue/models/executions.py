@@ -14,7 +14,7 @@ from typing import Any, ClassVar, TypeVar
 from django.db import models
 
 from dj_queue.models.base import QueueModel
-from dj_queue.models.fields import JSONTextField, NameField, UTCDateTimeField
+from dj_queue.models.fields import JSONTextField, MomentField, NameField, UTCDateTimeField
 from dj_queue.models.jobs import Job
 from dj_queue.parsers import KEY_LENGTH
 
@@ -68,7 +68,7 @@ class ScheduledExecution(Execution):
 
     state = "scheduled"
 
-    run_after = UTCDateTimeField()
+    run_after = MomentField()
 
     class Meta(QueueModel.Meta):
         indexes = [

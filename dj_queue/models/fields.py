@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -14,7 +14,7 @@ from django.db import models
 
 from dj_queue import timezone
 from dj_queue.exceptions import NotSerializable
-from dj_queue.parsers import NAME_LENGTH
+from dj_queue.parsers import FIRST_YEAR, LAST_YEAR, NAME_LENGTH
 from dj_queue.quoting import quoted, quoted_error, quoted_with_type
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ DEEPEST = 100
 """Levels of lists and dicts; Python's own limit differs by version and by the stack at hand."""
 LONGEST_BITS = 13_900
 LONGEST_PATH = 300
+FIRST_MOMENT = datetime(FIRST_YEAR, 1, 1) - timedelta(days=1)
+LAST_MOMENT = datetime(LAST_YEAR + 1, 1, 1) + timedelta(days=1)
+"""In UTC the years of other time zones begin and end up to a day apart."""
 
 BYTES = (bytes, bytearray, memoryview)
 REMEDIES: tuple[tuple[tuple[type, ...], str], ...] = (
@@ -96,6 +99,40 @@ class UTCDateTimeField(models.DateTimeField):
     def value_to_string(self, obj: models.Model) -> str:
         value: Any = self.value_from_object(obj)
         return "" if value is None else timezone.to_utc(value).isoformat()
+
+
+class MomentField(UTCDateTimeField):
+    """A moment that users choose.
+
+    What lies beyond the calendar is read as its nearest end, or one such row would spoil every list
+    that it is in: PostgreSQL keeps moments that Python has none for, and the last hours of Python's
+    own are over in some time zones.
+    """
+
+    def deconstruct(self) -> Any:
+        # To a migration it is the plain field: the column is the same.
+        name, _, args, kwargs = super().deconstruct()
+        return name, f"{__name__}.UTCDateTimeField", args, kwargs
+
+    def select_format(self, compiler: Any, sql: str, params: Any) -> tuple[str, Any]:
+        if compiler.connection.vendor != "postgresql":
+            return sql, params
+        return readable_moment(sql), (*params, *params, *params)
+
+    def from_db_value(
+        self, value: datetime | None, expression: object, connection: BaseDatabaseWrapper
+    ) -> datetime | None:
+        if value is not None and not FIRST_YEAR <= value.year <= LAST_YEAR:
+            ends = (each.replace(tzinfo=value.tzinfo) for each in (FIRST_MOMENT, LAST_MOMENT))
+            first, last = ends
+            value = min(max(first, value), last)
+        return super().from_db_value(value, expression, connection)
+
+
+def readable_moment(sql: str) -> str:
+    """Return PostgreSQL's expression of a moment within the calendar."""
+    first, last = (f"TIMESTAMPTZ '{each}+00'" for each in (FIRST_MOMENT, LAST_MOMENT))
+    return f"CASE WHEN {sql} < {first} THEN {first} WHEN {sql} > {last} THEN {last} ELSE {sql} END"
 
 
 class JSONTextField(models.TextField):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import models
 
 from dj_queue.models.base import QueueModel
-from dj_queue.models.fields import JSONTextField, NameField, UTCDateTimeField
+from dj_queue.models.fields import JSONTextField, MomentField, NameField, UTCDateTimeField
 from dj_queue.models.ids import new_id
 from dj_queue.parsers import KEY_LENGTH, PATH_LENGTH
 
@@ -20,7 +20,7 @@ class Job(QueueModel):
     args = JSONTextField()
     kwargs = JSONTextField()
     priority = models.SmallIntegerField()
-    run_after = UTCDateTimeField(null=True)
+    run_after = MomentField(null=True)
     enqueued_at = UTCDateTimeField()
     max_attempts = models.PositiveSmallIntegerField(default=1, db_default=1)
     concurrency_key = NameField(max_length=KEY_LENGTH, null=True)

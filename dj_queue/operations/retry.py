@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from dj_queue import timezone
+from dj_queue import parsers, timezone
 from dj_queue.compat import Task
 from dj_queue.events import log
 from dj_queue.exceptions import (
@@ -38,7 +38,9 @@ def next_attempt_at(
     if attempt >= job.max_attempts or isinstance(error, FINAL):
         return None
     try:
-        return _due(task, attempt, error, now) if _is_retried(task, error) else None
+        if not _is_retried(task, error):
+            return None
+        return parsers.moment(_due(task, attempt, error, now), "the next attempt")
     except BaseException as failure:  # The rules are the task's code, as the task is.
         log(
             "backoff_failed",
