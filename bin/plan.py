@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import environment
 import interpreters
+import poolers
 import servers
 from environment import Missing
 from suite import Row
@@ -18,14 +19,18 @@ from suite import Row
 CHECKS = ("lint", "wheel", "docs")
 SERVER_VENDORS = ("postgresql", "mariadb", "mysql")
 VENDORS = ("sqlite", *SERVER_VENDORS)
-MIXTURES = ("mixed", "naive")
-DEFAULTS = (*CHECKS, *VENDORS, *MIXTURES)
+SETTINGS = ("mixed", "naive", "pooled")
+"""Rows of projects whose databases or settings are unlike the others."""
+DEFAULTS = (*CHECKS, *VENDORS, *SETTINGS)
 DJANGO_MAIN = "djangomain"
 NAMES = (*DEFAULTS, DJANGO_MAIN)
 DRIVERS = {"postgresql": "postgres", "mariadb": "mysql", "mysql": "mysql"}
 MIXED = {"default": "postgresql", "queue": "mariadb", "bulk": "mysql"}
 # Two ways to store a time: PostgreSQL knows time zones, the others do not.
-NAIVE = {"default": "sqlite", "queue": "postgresql", "bulk": "mariadb"}
+NAIVE = {"default": "mariadb", "queue": "postgresql", "bulk": "postgresql"}
+# What neither a time zone nor a pooler changes, or what starts servers and poolers of its own.
+UNAFFECTED = ("faults", "properties", "races", "testing", "engines/test_plans.py",
+              "engines/test_slot_plans.py")  # fmt: skip
 COMBINATION = re.compile(r"py(\d)(\d+)-django\d+-(\w+)")
 CACHES = environment.VENVS / "results"
 # Without bytecode, each process that a test starts would compile the package again.
@@ -43,6 +48,7 @@ class Plan:
     versions: dict[str, str] = field(default_factory=dict)
     addresses: dict[str, str] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
+    pooler: str = ""
 
     def prepare(self, vendors: set[str], stack: ExitStack, say: Callable[[str], None]) -> None:
         """Install drivers and start servers; `stack` stops them."""
@@ -67,6 +73,21 @@ class Plan:
             self.addresses[servers.variable(vendor)] = server.url
             say(f"{vendor}: {server.version} at {server.url.rpartition('@')[2]}")
 
+    def prepare_pooler(self, stack: ExitStack) -> None:
+        """Start PgBouncer before the PostgreSQL server; `stack` stops it."""
+        if "postgresql" in self.missing:
+            self.missing["pooled"] = self.missing["postgresql"]
+            return
+        try:
+            server = poolers.start_pgbouncer(
+                self.addresses[servers.variable("postgresql")], self.python
+            )
+        except Missing as error:
+            self.missing["pooled"] = str(error)
+            return
+        stack.callback(server.stop)
+        self.pooler, self.versions["pooled"] = server.url, server.version
+
     @property
     def part(self) -> str:
         """What a row beside SQLite's runs: what touches no database is the same everywhere."""
@@ -89,8 +110,18 @@ class Plan:
     def naive(self) -> Row:
         """Give the row of a project without USE_TZ, SQLite in place of a missing vendor."""
         chosen = self._mixture(NAIVE)
-        row = self._suite("naive", "+".join(chosen.values()), joined(chosen), self.part)
+        row = self._suite("naive", "+".join(chosen.values()), joined(chosen), "databases")
         row.environment["DJ_QUEUE_TEST_USE_TZ"] = "false"
+        row.command += ignoring(UNAFFECTED)
+        return row
+
+    def pooled(self) -> Row:
+        """Give the row of databases behind PgBouncer in transaction mode."""
+        if "pooled" in self.missing:
+            return Row("pooled", remedy=self.missing["pooled"])
+        row = self._suite("pooled", self.versions["pooled"], "postgresql", "databases")
+        row.environment[servers.variable("postgresql")] = self.pooler
+        row.command += ignoring([*UNAFFECTED, "processes"])
         return row
 
     def _mixture(self, wanted: dict[str, str]) -> dict[str, str]:
@@ -157,6 +188,11 @@ class Plan:
             if not name.startswith("DJ_QUEUE_TEST_") and name not in UNINHERITED
         }
         return {**inherited, "PYTHONUNBUFFERED": "1", **self.addresses}
+
+
+def ignoring(paths: Iterable[str]) -> list[str]:
+    """Give pytest's arguments that leave out these files and folders of tests/."""
+    return [f"--ignore=tests/{path}" for path in paths]
 
 
 def joined(chosen: dict[str, str]) -> str:

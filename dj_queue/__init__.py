@@ -2,5 +2,5 @@
 
 __version__ = "0.1.0"
 
-DOCUMENTATION = "https://dj-queue.readthedocs.io/en/stable/"
-"""Where the pages are that hints name."""
+DOCUMENTATION = "https://dj-queue.example/"
+"""Where the pages are that hints name; a reserved name until they are published somewhere."""

@@ -66,7 +66,7 @@ def test_a_database_that_answers_and_refuses_is_away_as_well(db, events):
     assert names(events) == ["database_down"]
 
 
-def test_a_connection_that_was_lost_alone_is_no_outage(needs_server, db, events):
+def test_a_connection_that_was_lost_alone_is_no_outage(needs_server, needs_own_session, db, events):
     lose_connection(db)
 
     outage.begin(db, GONE)
@@ -75,7 +75,7 @@ def test_a_connection_that_was_lost_alone_is_no_outage(needs_server, db, events)
     assert db.connection.is_usable()
 
 
-def test_one_that_cannot_be_replaced_is(needs_server, db, events, monkeypatch):
+def test_one_that_cannot_be_replaced_is(needs_server, needs_own_session, db, events, monkeypatch):
     lose_connection(db)
 
     def refuse(*args):
