@@ -70,7 +70,7 @@ def test_e016_looks_at_what_the_queue_is_written_to_and_read_from(change, monkey
     change("bulk", read_database_alias="default")
     monkeypatch.setitem(connections[alias].settings_dict, "AUTOCOMMIT", False)
 
-    assert f"DATABASES['{alias}']['AUTOCOMMIT']" in found()["dj_queue.E016"].msg
+    assert f"DATABASES['{alias}']['AUTOCOMMIT']" in found()["dj_queue.E014"].msg
 
 
 def test_drivers_that_work_are_silent_and_so_is_who_does_not_listen(change, monkeypatch):

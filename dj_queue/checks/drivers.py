@@ -13,7 +13,7 @@ from dj_queue.engines.notifications import hears_notifications
 
 
 def check_autocommit(**_: object) -> Found:
-    """E016: connections that commit nothing by themselves."""
+    """E014: connections that commit nothing by themselves."""
     read_from = {options_of(each).read_database_alias for each in healthy_routes()}
     for alias in dict.fromkeys([*known_databases(), *sorted(filter(None, read_from))]):
         if alias not in connections.databases:
@@ -22,7 +22,7 @@ def check_autocommit(**_: object) -> Found:
         if not got:
             yield fault(
                 Error,
-                "E016",
+                "E014",
                 f"expected DATABASES[{alias!r}]['AUTOCOMMIT'] to be True for a queue database, "
                 f"got {got!r}: nobody commits what dj_queue writes, so jobs vanish or run twice",
                 "Leave it out, and use transaction.atomic(using=...) where writes belong together.",
@@ -30,7 +30,7 @@ def check_autocommit(**_: object) -> Found:
 
 
 def check_mysql_drivers(**_: object) -> Found:
-    """E017: another driver for MySQL and MariaDB than mysqlclient."""
+    """E015: another driver for MySQL and MariaDB than mysqlclient."""
     for alias in known_databases():
         if not is_mysql(alias):
             continue
@@ -38,7 +38,7 @@ def check_mysql_drivers(**_: object) -> Found:
         if driver.__name__.partition(".")[0] != "MySQLdb":
             yield fault(
                 Error,
-                "E017",
+                "E015",
                 f"expected mysqlclient as the driver of queue database {alias!r}, got "
                 f"{driver.__name__}: several statements in one round trip are errors of SQL there",
                 "Install mysqlclient (`dj_queue[mysql]`), and remove install_as_MySQLdb().",

@@ -132,7 +132,7 @@ FAULTS = {
         },
     ),
     "nothing is committed": Fault(
-        "E016",
+        "E014",
         "expected DATABASES['bulk']['AUTOCOMMIT'] to be True for a queue database, got False",
         {"DATABASES.bulk.AUTOCOMMIT": False},
         twin={"DATABASES.default.AUTOCOMMIT": False},
