@@ -38,10 +38,10 @@ def keep(rows: list[Row]) -> None:
     FILE.write_text(json.dumps(_read() | took, indent=1, sort_keys=True), encoding="utf-8")
 
 
-def has_failed(cache: Path) -> bool:
-    """Tell whether the last run with this pytest cache left tests that failed."""
-    failed = cache / "v" / "cache" / "lastfailed"
-    return failed.is_file() and bool(json.loads(failed.read_text(encoding="utf-8")))
+def failed_rows(caches: Path) -> set[str]:
+    """Name the rows whose last run left tests that failed; `caches` has pytest's, by row."""
+    files = caches.glob("*/v/cache/lastfailed")
+    return {file.parents[2].name for file in files if json.loads(file.read_text(encoding="utf-8"))}
 
 
 def _seconds(lane: list[Row], known: dict[str, int]) -> int:

@@ -29,7 +29,7 @@ MIXED = {"default": "postgresql", "queue": "mariadb", "bulk": "mysql"}
 # Two ways to store a time: PostgreSQL knows time zones, the others do not.
 NAIVE = {"default": "mariadb", "queue": "postgresql", "bulk": "postgresql"}
 # What neither a time zone nor a pooler changes, or what starts servers and poolers of its own.
-UNAFFECTED = ("faults", "properties", "races", "testing", "engines/test_plans.py",
+UNAFFECTED = ("faults", "properties", "races", "engines/test_plans.py",
               "engines/test_slot_plans.py")  # fmt: skip
 COMBINATION = re.compile(r"py(\d)(\d+)-django\d+-(\w+)")
 CACHES = environment.VENVS / "results"
@@ -39,7 +39,7 @@ UNINHERITED = {"DJANGO_SETTINGS_MODULE", "PYTHONDONTWRITEBYTECODE"}
 
 @dataclass
 class Plan:
-    """What is there to test with; `missing` maps a vendor to its remedy."""
+    """The servers and programs to test with; `missing` maps a vendor to its remedy."""
 
     python: Path
     directory: Path

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from suite import Row
 
@@ -39,6 +40,23 @@ class Screen:
         elif now - self.told >= LINE_SECONDS:
             self.told = now
             self.say(text)
+
+    @contextmanager
+    def watching(self, what: str) -> Iterator[None]:
+        """Show that the block runs."""
+        done = threading.Event()
+
+        def watch() -> None:
+            while not done.wait(0.2):
+                self.watch([what])
+
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
 
     def _clear(self) -> str:
         return "\r\x1b[K" if self.terminal else ""

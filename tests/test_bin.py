@@ -2,6 +2,8 @@
 
 import json
 import sys
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,9 @@ import plan
 import report
 from suite import Row
 
+LOADER = SourceFileLoader("bin_test", str(Path(plan.__file__).with_name("test")))
+bin_test = module_from_spec(spec_from_loader("bin_test", LOADER))
+LOADER.exec_module(bin_test)
 NAMES = ["py311-django52-sqlite", "py312-django52-sqlite", "py312-django61-sqlite",
          "py313-django60-sqlite", "py313-django61-sqlite"]  # fmt: skip
 
@@ -74,18 +79,29 @@ def test_a_row_that_failed_foretells_nothing(remembered: None) -> None:
     assert json.loads(history.FILE.read_text()) == {}
 
 
-@pytest.mark.parametrize(
-    ("content", "failed"),
-    [(None, False), ("{}", False), ('{"tests/test_x.py::test_y": true}', True)],
-)
-def test_the_last_failures_are_those_of_pytests_cache(
-    tmp_path: Path, content: str | None, failed: bool
-) -> None:
-    if content is not None:
-        (tmp_path / "v" / "cache").mkdir(parents=True)
-        (tmp_path / "v" / "cache" / "lastfailed").write_text(content)
+def test_the_last_failures_are_those_of_pytests_caches(tmp_path: Path) -> None:
+    for row, failed in {"mysql": {}, "mixed": {"tests/test_x.py::test_y": True}}.items():
+        cache = tmp_path / row / "v" / "cache"
+        cache.mkdir(parents=True)
+        (cache / "lastfailed").write_text(json.dumps(failed))
+    (tmp_path / "sqlite").mkdir()
 
-    assert history.has_failed(tmp_path) is failed
+    assert history.failed_rows(tmp_path) == {"mixed"}
+    assert history.failed_rows(tmp_path / "nothing ran yet") == set()
+
+
+def test_what_failed_is_run_again_where_it_failed_combinations_included() -> None:
+    def chosen(*arguments: str, failed: set[str]) -> tuple[set[str], set[str]]:
+        options = bin_test.parse(["--last-failed", *arguments])
+        bin_test.choose_failed(options, failed)
+        return options.only, set(options.matrix)
+
+    failed = {"mixed", "py312-django60-sqlite"}
+
+    assert chosen(failed=failed) == ({"mixed"}, {"sqlite"})
+    assert chosen("--only", "sqlite", failed=failed) == (set(), {"sqlite"})
+    assert chosen("--only", "mysql", failed=failed) == (set(), set())
+    assert chosen(failed=set()) == (set(), set())
 
 
 def test_without_a_terminal_a_line_comes_before_30_seconds_are_over(

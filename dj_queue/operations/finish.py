@@ -30,6 +30,7 @@ from dj_queue.operations.slots import settle
 from dj_queue.operations.transitions import delete_jobs, in_transaction, move, retried
 from dj_queue.routers import QueueDatabase
 from dj_queue.signals import attempt_failed
+from dj_queue.timezone import for_project
 
 
 def finish(db: QueueDatabase, outcomes: Sequence[Outcome]) -> list[Outcome]:
@@ -132,8 +133,14 @@ def _announce_failure(db: QueueDatabase, outcome: Outcome) -> bool:
             error=outcome.failure and outcome.failure.exception_path,
             exc_info=outcome.error,
         )
-    more = {"attempt": attempt, "exception": outcome.error, "retry_at": outcome.retry_at}
-    return tell(attempt_failed, db, outcome.result, **more)
+    return tell(
+        attempt_failed,
+        db,
+        outcome.result,
+        attempt=attempt,
+        exception=outcome.error,
+        retry_at=for_project(outcome.retry_at),
+    )
 
 
 def _record_successes(db: QueueDatabase, outcomes: Sequence[Outcome]) -> set[Claim]:

@@ -13,6 +13,7 @@ from dj_queue.operations.finish import announce, finish
 from dj_queue.operations.recover import recover
 from dj_queue.signals import attempt_failed
 from dj_queue.testing import drain
+from dj_queue.timezone import for_project
 from tests.jobs import EVERY, LATER, ME, NOW, store
 
 pytestmark = pytest.mark.django_db(**EVERY)
@@ -75,9 +76,19 @@ def test_it_is_sent_for_an_attempt_that_is_followed_by_another(db, told):
     [call] = told
     assert (call["result"].id, call["result"].status) == (str(job.id), READY)
     assert (call["sender"], call["attempt"]) == ("DjQueueBackend", 1)
-    assert call["retry_at"] == NOW + timedelta(seconds=60)
+    assert call["retry_at"] == for_project(NOW + timedelta(seconds=60))
     assert call["exception"] is call["handled"] is outcome.error
     assert [each.exception_class_path for each in call["result"].errors] == ["builtins.ValueError"]
+
+
+def test_without_use_tz_the_next_attempt_is_at_a_local_time(db, told, settings):
+    settings.USE_TZ, settings.TIME_ZONE = False, "Asia/Kolkata"
+    store(db, max_attempts=2, **STUMBLE)
+
+    outcome = attempt(db)
+
+    local = (outcome.retry_at + timedelta(hours=5.5)).replace(tzinfo=None)
+    assert [call["retry_at"] for call in told] == [local]
 
 
 def test_it_is_sent_for_the_last_attempt_before_task_finished(db, told):
