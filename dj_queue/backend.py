@@ -29,7 +29,8 @@ from dj_queue.quoting import quoted
 from dj_queue.results import discarded_result, enqueued_result, load_result
 from dj_queue.routers import QueueDatabase, queue_database
 from dj_queue.routers.registry import APPLICATION_ALIAS
-from dj_queue.tasks import QueueTask
+from dj_queue.signatures import require_arguments
+from dj_queue.tasks import QueueTask, is_relative, timed
 
 Call = tuple[Task, Sequence[Any], dict[str, Any]]
 """A task with its positional and keyword arguments."""
@@ -70,6 +71,13 @@ class DjQueueBackend(BaseTaskBackend):
                 f"func: expected a path of at most {PATH_LENGTH} characters, "
                 f"got {task.module_path!r}"
             )
+        if not isinstance(task.priority, int) or isinstance(task.priority, bool):
+            raise InvalidTask(
+                f"priority: expected a whole number from -100 to 100, got {quoted(task.priority)}"
+            )
+        if is_relative(task):
+            timed(task, timezone.now())  # It is validated when it is made.
+            return
         if task.run_after is not None:
             checked(parsers.moment, task.run_after, "run_after")
         super().validate_task(task)
@@ -77,6 +85,7 @@ class DjQueueBackend(BaseTaskBackend):
     def enqueue(self, task: Task, args: Sequence[Any], kwargs: dict[str, Any]) -> TaskResult:
         """Store one job and return its result; see enqueue_all."""
         now = timezone.now()
+        task = timed(task, now)
         self.validate_task(task)
         return self._store([task], [self._job(task, args, kwargs, now)], now)[0]
 
@@ -87,15 +96,16 @@ class DjQueueBackend(BaseTaskBackend):
         with JobDiscarded. Joins the queue database's open transaction, otherwise commits at once.
         Raises InvalidTask or NotSerializable before anything is stored.
         """
-        calls, now, jobs = list(calls), timezone.now(), []
+        calls, now, tasks, jobs = list(calls), timezone.now(), [], []
         valid: dict[int, Task] = {}  # by id: a Task has no hash, and here each stays alive
         for index, (task, args, kwargs) in enumerate(calls):
             path = f"calls[{index}]: "
             if id(task) not in valid:
                 self._validate(task, path)
-                valid[id(task)] = task
-            jobs.append(self._job(task, args, kwargs, now, path))
-        return self._store([task for task, _, _ in calls], jobs, now)
+                valid[id(task)] = timed(task, now)
+            tasks.append(valid[id(task)])
+            jobs.append(self._job(tasks[-1], args, kwargs, now, path))
+        return self._store(tasks, jobs, now)
 
     def guarantee(self, using: str = APPLICATION_ALIAS) -> str:
         """Say what an enqueue inside a transaction on `using` is: "atomic" or "immediate".
@@ -147,7 +157,7 @@ class DjQueueBackend(BaseTaskBackend):
             task.module_path,
             normalize_json(list(args), f"{path}args"),
             normalize_json(dict(kwargs), f"{path}kwargs"),
-            task.priority,
+            int(task.priority),  # An enum's number is no number to every driver.
             None if task.run_after is None else timezone.to_utc(task.run_after),
             now,
             # A Task of another decorator is run once.
@@ -161,6 +171,7 @@ class DjQueueBackend(BaseTaskBackend):
         if getattr(task, "concurrency", None) is not None:
             default = self.database.options.default_concurrency_duration
             assign_key(task, job, default, path)
+        require_arguments(task, args, kwargs, path)
         return job
 
     def _validate(self, task: Task, path: str) -> None:

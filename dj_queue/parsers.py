@@ -121,7 +121,9 @@ def seconds_or_none(minimum: float, maximum: float) -> Parser:
 def moment(value: Any, path: str) -> datetime:
     """Accept a datetime that every vendor keeps and every time zone shows; aware or not."""
     # By its year: to convert it, or to compare it with another zone's, overflows at the ends.
-    if not isinstance(value, datetime) or not FIRST_YEAR <= value.year <= LAST_YEAR:
+    if not isinstance(value, datetime):
+        raise expected(path, "a datetime or a timedelta", value)
+    if not FIRST_YEAR <= value.year <= LAST_YEAR:
         raise expected(path, f"a datetime of the years {FIRST_YEAR} to {LAST_YEAR}", value)
     return value
 

@@ -11,8 +11,8 @@ from typing import Any, Literal, Self, get_args, overload
 from django.conf import settings
 from django.utils.module_loading import import_string
 
-from dj_queue import parsers
-from dj_queue.compat import DummyBackend, ImmediateBackend, InvalidTask, Task
+from dj_queue import parsers, timezone
+from dj_queue.compat import DummyBackend, ImmediateBackend, InvalidTask, Task, TaskResult
 from dj_queue.compat import task as django_task
 from dj_queue.keys import Concurrency, checked
 from dj_queue.quoting import quoted
@@ -124,7 +124,10 @@ class QueueTask(Task):
             self._require_ours("max_attempts", "1", self.max_attempts, "attempts a job again")
         if self.concurrency is not None:
             self._require_ours("concurrency", "None", self.concurrency, "keeps jobs apart")
-        Task.__post_init__(self)  # Not super(): it does not know a class with slots.
+        if is_relative(self):
+            timed(self, timezone.now())  # Other backends than ours know moments only.
+        else:
+            Task.__post_init__(self)  # Not super(): it does not know a class with slots.
         if self.concurrency is not None:
             self.concurrency.require_arguments(self)
 
@@ -155,6 +158,14 @@ class QueueTask(Task):
         own: Any = {name: value for name, value in given.items() if value is not None}
         changed: Any = Task.using(self, **changes) if changes or not own else self
         return replace(changed, **own) if own else changed
+
+    def enqueue(self, *args: Any, **kwargs: Any) -> TaskResult:
+        """Enqueue a job, as Django's; a `run_after` that is a timedelta counts from now."""
+        return Task.enqueue(timed(self, timezone.now()), *args, **kwargs)
+
+    async def aenqueue(self, *args: Any, **kwargs: Any) -> TaskResult:
+        """As enqueue."""
+        return await Task.aenqueue(timed(self, timezone.now()), *args, **kwargs)
 
     def _require_ours(self, name: str, plain: str, value: object, what: str) -> None:
         """Raise where what only our backends know is asked of another."""
@@ -199,6 +210,25 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         return kind(**{each.name: getattr(made, each.name) for each in fields(made)} | own)
 
     return wrap if function is None else wrap(function)
+
+
+def is_relative(task: Task) -> bool:
+    """Tell whether `run_after` counts from the enqueue; to Django it is a datetime."""
+    return isinstance(task.run_after, timedelta)
+
+
+def timed(task: Task, now: datetime) -> Task:
+    """Return the task with a moment as `run_after`, counted from `now` if it is a timedelta."""
+    if not is_relative(task):
+        return task
+    delay: Any = task.run_after
+    try:
+        return replace(task, run_after=timezone.for_project(now + delay))
+    except OverflowError:
+        raise InvalidTask(
+            f"run_after: expected a timedelta that ends in the years {parsers.FIRST_YEAR} to "
+            f"{parsers.LAST_YEAR}, got {delay!r}"
+        ) from None
 
 
 def _policy(value: Any) -> RetryPolicy:

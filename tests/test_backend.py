@@ -141,8 +141,8 @@ def test_arguments_nested_without_end_are_refused(db, add):
     assert ids(db) == []
 
 
-def test_arguments_come_back_as_json_gives_them(db, add):
-    result = add.enqueue((1, 2), b"text", UUIDish="x")
+def test_arguments_come_back_as_json_gives_them(db):
+    result = tasks.echo.using(backend=db.backend).enqueue((1, 2), b"text", UUIDish="x")
 
     stored = db.objects(Job).get()
     assert stored.args == result.args == [[1, 2], "text"]

@@ -126,7 +126,7 @@ def test_run_after_a_stopped_one_goes_on_with_its_jobs(directory: Path) -> None:
 
 @pytest.mark.usefixtures("first_run")
 def test_job_that_fails_for_another_reason_than_its_file_is_a_failure(directory: Path) -> None:
-    wrong = "from survey.tasks import survey_file; survey_file.enqueue(1, path='tiny.py', no=1)"
+    wrong = "from survey.tasks import survey_file; survey_file.enqueue(1, path='tiny.py')"
     assert manage(directory, "shell", "-c", wrong).returncode == 0
 
     resumed = demo(directory, "--once")

@@ -34,7 +34,7 @@ from django.test.utils import isolate_apps
 import dj_queue
 from dj_queue import events, exceptions
 from dj_queue.checks import STATIC
-from dj_queue.compat import task_backends
+from dj_queue.compat import InvalidTask, Task, task_backends
 from dj_queue.conf import (
     BackendOptions,
     DispatcherOptions,
@@ -48,6 +48,7 @@ from dj_queue.models import Attempt, Job
 from dj_queue.models.fields import normalize_json
 from dj_queue.observability.route_map import BackendFacts, DatabaseFacts, Problem, RouteMap
 from dj_queue.routers import DjQueueRouter, queue_database, use_backend
+from dj_queue.signatures import require_arguments
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = Path(dj_queue.__file__).resolve().parent
@@ -315,6 +316,18 @@ def row_of_the_shop() -> Model:
     return type("Order", (Model,), {"__module__": "shop.models", "Meta": meta})()
 
 
+def task_of_the_shop() -> Task:
+    """Make the task that the docs enqueue."""
+
+    def send(address: str, subject: str) -> None: ...
+
+    send.__module__, send.__qualname__ = "shop.tasks", "send"
+    made = object.__new__(Task)  # The constructor asks for a module that is not there.
+    object.__setattr__(made, "func", send)
+    object.__setattr__(made, "takes_context", False)
+    return made
+
+
 PROVOKED: dict[str, Callable[[], object]] = {
     "threads": options(workers=[{"threads": 0}]),
     "unknown option": options(threads=3),
@@ -331,13 +344,14 @@ PROVOKED: dict[str, Callable[[], object]] = {
     "date": lambda: normalize_json([[0, date(2026, 1, 1)]], "args"),
     "row": lambda: normalize_json([{"order": row_of_the_shop()}], "args"),
     "key": lambda: normalize_json([{"a": {1: 2}}], "args"),
+    "missing": lambda: require_arguments(task_of_the_shop(), ["ada@example.com"], {}),
     "nan": lambda: normalize_json({"total": float("nan")}, "kwargs"),
 }
 
 
 @pytest.mark.parametrize("provoke", PROVOKED.values(), ids=PROVOKED)
 def test_quoted_errors_are_what_the_code_says(provoke: Callable[[], object]) -> None:
-    with pytest.raises(exceptions.DjQueueError) as raised:
+    with pytest.raises((exceptions.DjQueueError, InvalidTask)) as raised:
         provoke()
 
     assert f"{raised.value}\n" in EVERYTHING

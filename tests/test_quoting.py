@@ -156,6 +156,8 @@ def test_errors_are_quoted_short():
 CALLS = {
     "max_attempts": lambda value: tasks.add.using(max_attempts=value),
     "queue_name": lambda value: tasks.add.using(queue_name=value),
+    "priority": lambda value: tasks.add.using(priority=value),
+    "run_after": lambda value: tasks.add.using(run_after=value),
     "concurrency": lambda value: tasks.add.using(concurrency=value),
     "backoff": lambda value: task(backoff=value)(tasks.add.func),
     "retry_on": lambda value: task(retry_on=value)(tasks.add.func),

@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.db import connections, transaction
+from django.utils.connection import ConnectionDoesNotExist
 
 from dj_queue.conf import BackendOptions
+from dj_queue.quoting import quoted
 from dj_queue.routers import registry
 
 if TYPE_CHECKING:
@@ -82,7 +84,15 @@ class QueueDatabase:
         return alias == self.alias
 
     def guarantee(self, using: str) -> str:
-        """Say what an enqueue inside a transaction on `using` is: "atomic" or "immediate"."""
+        """Say what an enqueue inside a transaction on `using` is: "atomic" or "immediate".
+
+        Raises Django's ConnectionDoesNotExist for what is no alias of DATABASES.
+        """
+        if using not in list(connections.databases):
+            names = ", ".join(map(repr, connections.databases))
+            raise ConnectionDoesNotExist(
+                f"using: expected an alias of DATABASES ({names}), got {quoted(using)}"
+            )
         return "atomic" if self.same_connection_as(using) else "immediate"
 
 

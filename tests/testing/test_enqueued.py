@@ -70,7 +70,9 @@ def test_arguments_and_queue_narrow_what_is_found(db):
 
 def test_a_failure_lists_what_is_on_the_database_instead():
     add.enqueue(1, 2)
-    add.using(backend="alerts", queue_name="pager", run_after=LATER.replace(year=2100)).enqueue(a=1)
+    add.using(backend="alerts", queue_name="pager", run_after=LATER.replace(year=2100)).enqueue(
+        a=1, b=2
+    )
     sweep.enqueue()
 
     with pytest.raises(AssertionError) as raised:
@@ -82,7 +84,7 @@ def test_a_failure_lists_what_is_on_the_database_instead():
         "  ready tests.shop.tasks.add: backend='default', queue_name='default', args=[1, 2], "
         "kwargs={}\n"
         "  scheduled tests.shop.tasks.add: backend='alerts', queue_name='pager', args=[], "
-        "kwargs={'a': 1}"
+        "kwargs={'a': 1, 'b': 2}"
     )
 
 
