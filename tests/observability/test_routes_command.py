@@ -121,10 +121,9 @@ def test_check_prints_problems_only(astray):
 
     assert status == 1
     assert output.startswith("error dj_queue.E002\n  TASKS['bulk']['OPTIONS']['database_alias']: ")
-    assert output.endswith(
-        "\n  HINT: Add the alias to DATABASES, or correct it. See\n"
-        f"  {DOCUMENTATION}checks/E002.html\n"
-    )
+    # Where the hint is wrapped depends on the length of the address.
+    hint = f"HINT: Add the alias to DATABASES, or correct it. See {DOCUMENTATION}checks/E002.html"
+    assert " ".join(output.split()).endswith(hint)
 
 
 def test_a_warning_is_wrong_too(show):
