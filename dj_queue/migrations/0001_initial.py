@@ -42,6 +42,7 @@ class Migration(migrations.Migration):
             options={
                 "abstract": False,
                 "base_manager_name": "objects",
+                "default_permissions": ("view",),
             },
         ),
         migrations.CreateModel(
@@ -64,6 +65,7 @@ class Migration(migrations.Migration):
             options={
                 "abstract": False,
                 "base_manager_name": "objects",
+                "default_permissions": (),
             },
         ),
         migrations.CreateModel(
@@ -84,6 +86,7 @@ class Migration(migrations.Migration):
             options={
                 "abstract": False,
                 "base_manager_name": "objects",
+                "default_permissions": ("view",),
             },
         ),
         migrations.CreateModel(
@@ -104,6 +107,7 @@ class Migration(migrations.Migration):
                 "verbose_name_plural": "processes",
                 "abstract": False,
                 "base_manager_name": "objects",
+                "default_permissions": ("view",),
             },
         ),
         migrations.CreateModel(
@@ -131,6 +135,7 @@ class Migration(migrations.Migration):
             options={
                 "abstract": False,
                 "base_manager_name": "objects",
+                "default_permissions": (),
             },
         ),
         migrations.CreateModel(
@@ -165,6 +170,7 @@ class Migration(migrations.Migration):
             options={
                 "abstract": False,
                 "base_manager_name": "objects",
+                "default_permissions": (),
             },
         ),
         migrations.CreateModel(
@@ -212,6 +218,7 @@ class Migration(migrations.Migration):
             options={
                 "abstract": False,
                 "base_manager_name": "objects",
+                "default_permissions": (),
                 "constraints": [
                     models.UniqueConstraint(
                         fields=("backend", "minute", "queue_name", "process_id"),
@@ -250,6 +257,7 @@ class Migration(migrations.Migration):
             options={
                 "abstract": False,
                 "base_manager_name": "objects",
+                "default_permissions": ("view",),
                 "indexes": [
                     models.Index(fields=["backend", "next_run_at"], name="dj_queue_recurring_due")
                 ],
@@ -278,6 +286,7 @@ class Migration(migrations.Migration):
             options={
                 "abstract": False,
                 "base_manager_name": "objects",
+                "default_permissions": ("view",),
                 "indexes": [models.Index(fields=["expires_at"], name="dj_queue_semaphore_expires")],
             },
         ),
@@ -293,6 +302,7 @@ class Migration(migrations.Migration):
             options={
                 "abstract": False,
                 "base_manager_name": "objects",
+                "default_permissions": (),
                 "indexes": [models.Index(fields=["key"], name="dj_queue_slot_key")],
             },
         ),
@@ -322,6 +332,7 @@ class Migration(migrations.Migration):
             options={
                 "abstract": False,
                 "base_manager_name": "objects",
+                "default_permissions": (),
                 "indexes": [
                     models.Index(
                         fields=["concurrency_key", "-priority", "job"], name="dj_queue_blocked_key"
@@ -358,6 +369,7 @@ class Migration(migrations.Migration):
             options={
                 "abstract": False,
                 "base_manager_name": "objects",
+                "default_permissions": ("view",),
                 "indexes": [
                     models.Index(
                         fields=["queue_name", "backend", "job"], name="dj_queue_failed_queue"
@@ -391,6 +403,7 @@ class Migration(migrations.Migration):
             options={
                 "abstract": False,
                 "base_manager_name": "objects",
+                "default_permissions": (),
                 "indexes": [
                     models.Index(
                         fields=["queue_name", "backend", "job"], name="dj_queue_finished_queue"
@@ -420,6 +433,7 @@ class Migration(migrations.Migration):
             options={
                 "abstract": False,
                 "base_manager_name": "objects",
+                "default_permissions": (),
                 "indexes": [
                     models.Index(fields=["backend", "-priority", "job"], name="dj_queue_ready_any"),
                     models.Index(
@@ -452,6 +466,7 @@ class Migration(migrations.Migration):
             options={
                 "abstract": False,
                 "base_manager_name": "objects",
+                "default_permissions": (),
                 "indexes": [
                     models.Index(fields=["backend", "run_after"], name="dj_queue_scheduled_due"),
                     models.Index(
@@ -495,6 +510,7 @@ class Migration(migrations.Migration):
             options={
                 "abstract": False,
                 "base_manager_name": "objects",
+                "default_permissions": (),
                 "constraints": [
                     models.UniqueConstraint(
                         fields=("task", "run_at"), name="dj_queue_recurring_once"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, ClassVar
 
 from django.db import models, router
 
@@ -92,6 +92,8 @@ class QueueModel(models.Model):
     class Meta:
         abstract = True
         base_manager_name = "objects"
+        # Tables whose rows the dashboard shows have the permission to view them.
+        default_permissions: ClassVar[tuple[str, ...]] = ()
 
     def save(self, *args: Any, using: str | None = None, **kwargs: Any) -> None:
         using = using or router.db_for_write(type(self), instance=self)

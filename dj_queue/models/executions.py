@@ -121,6 +121,7 @@ class FailedExecution(Execution):
     message = models.TextField()
 
     class Meta(QueueModel.Meta):
+        default_permissions = ("view",)
         indexes = [
             models.Index(fields=["queue_name", "backend", "job"], name="dj_queue_failed_queue")
         ]

@@ -28,6 +28,9 @@ class Job(QueueModel):
     concurrency_seconds = models.PositiveIntegerField(null=True)
     discards_on_conflict = models.BooleanField(null=True)
 
+    class Meta(QueueModel.Meta):
+        default_permissions = ("view",)
+
     def __str__(self) -> str:
         return f"{self.task_path} {self.id}"
 

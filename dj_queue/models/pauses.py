@@ -16,5 +16,8 @@ class Pause(QueueModel):
     queue_name = NameField(unique=True)
     paused_at = UTCDateTimeField()
 
+    class Meta(QueueModel.Meta):
+        default_permissions = ("view",)
+
     def __str__(self) -> str:
         return self.queue_name

@@ -29,6 +29,7 @@ class Process(QueueModel):
     last_heartbeat_at = UTCDateTimeField()
 
     class Meta(QueueModel.Meta):
+        default_permissions = ("view",)
         verbose_name_plural = "processes"
 
     def __str__(self) -> str:

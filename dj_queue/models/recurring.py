@@ -36,6 +36,7 @@ class RecurringTask(QueueModel):
     last_run_at = UTCDateTimeField(null=True)
 
     class Meta(QueueModel.Meta):
+        default_permissions = ("view",)
         constraints = [
             models.UniqueConstraint(fields=["backend", "key"], name="dj_queue_recurring_key")
         ]

@@ -22,6 +22,7 @@ class Semaphore(QueueModel):
     expires_at = UTCDateTimeField()
 
     class Meta(QueueModel.Meta):
+        default_permissions = ("view",)
         indexes = [models.Index(fields=["expires_at"], name="dj_queue_semaphore_expires")]
 
     def __str__(self) -> str:

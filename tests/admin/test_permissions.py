@@ -3,9 +3,12 @@
 from urllib.parse import urlsplit
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import resolve
 
+from dj_queue.admin.operators import JOB_ACTIONS, QUEUE_ACTIONS
+from dj_queue.admin.rows import BY_NAME
 from dj_queue.models import STATES, FinishedExecution, ScheduledExecution
 from dj_queue.models.ids import new_id
 from dj_queue.routers import queue_database
@@ -65,6 +68,18 @@ def test_every_page_is_for_those_who_may_look(operator, viewer, backend):
         url = f"{ROOT}{backend}/{page}"
         found = statuses(people, url)
         assert found == {"anonymous": 302, "staff": 403, "viewer": 405, "operator": 405}, url
+
+
+def test_only_permissions_that_have_an_effect_exist():
+    rows = Permission.objects.filter(content_type__app_label="dj_queue")
+
+    assert sorted(rows.values_list("codename", flat=True)) == sorted(
+        [
+            "view_dashboard",
+            *(each.permission for each in (*QUEUE_ACTIONS.values(), *JOB_ACTIONS.values())),
+            *(f"view_{rows.model._meta.model_name}" for rows in BY_NAME.values()),
+        ]
+    )
 
 
 def test_anonymous_is_led_to_the_login():

@@ -17,9 +17,11 @@ from dj_queue.checks import (
     unapplied_migrations,
 )
 from dj_queue.checks.deployment import describe_stranger, is_foreign
+from dj_queue.checks.live import AWAY
 from dj_queue.engines.migration_lock import migration_lock
 from dj_queue.exceptions import DjQueueError
 from dj_queue.operations.installations import adopt
+from dj_queue.operations.permissions import create_permissions, permissions_alias
 from dj_queue.operations.repair import forget_migrations
 from dj_queue.routers import QueueDatabase, queue_database
 from dj_queue.routers.registry import backends_on, routes
@@ -78,6 +80,8 @@ class Command(BaseCommand):
             except (DatabaseError, InterfaceError, CommandError, DjQueueError) as error:
                 problem_count += 1
                 self.stderr.write(self.style.ERROR(f"      {str(error).strip()}"))
+        if problem_count < len(handles) and not options["check"]:
+            self._create_permissions(options["verbosity"])
         if problem_count:
             raise CommandError(f"not ready: {problem_count} of {total}")
         self.stdout.write(self.style.SUCCESS(f"ready: {total}"))
@@ -98,6 +102,24 @@ class Command(BaseCommand):
         if stranger:
             raise CommandError(f"{stranger}. Run `manage.py dj_queue_migrate`")
         self.stdout.write("      tables verified")
+
+    def _create_permissions(self, verbosity: int) -> None:
+        # Django creates an app's permissions when it migrates the database that has auth's tables,
+        # which is seldom a queue database.
+        alias = permissions_alias()
+        if alias is None:
+            return
+        try:
+            create_permissions(alias, verbosity=max(0, verbosity - 1))
+        except AWAY as error:
+            # The queue is ready all the same.
+            self.stderr.write(
+                self.style.WARNING(
+                    f"expected to create the dashboard's permissions on database {alias!r}, got "
+                    f"{' '.join(str(error).split())}. Run `manage.py dj_queue_migrate` again, or "
+                    f"`manage.py migrate --database {alias}`"
+                )
+            )
 
     def _refuse_foreign(self, db: QueueDatabase) -> None:
         # Other backends of our own deployment are a new release: its migrate records them.
