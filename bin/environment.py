@@ -55,6 +55,11 @@ def check_python() -> None:
         )
 
 
+def interpreter() -> str:
+    """Give the Python that runs this; in an environment that is active, the one it was made of."""
+    return os.path.realpath(sys.executable)
+
+
 def install(python: Path, requirements: list[str]) -> None:
     """Install requirements with pip, quietly unless it fails. Raises Missing."""
     command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
@@ -140,7 +145,7 @@ def tail(text: str, lines: int = 15) -> str:
 
 
 def _create(venv: Path) -> None:
-    command = [sys.executable, "-m", "venv", "--clear", str(venv)]
+    command = [interpreter(), "-m", "venv", "--clear", str(venv)]
     # Debian ships venv without ensurepip until its own package is installed.
     if run([sys.executable, "-c", "import ensurepip, venv"])[0]:
         major, minor = sys.version_info[:2]
@@ -158,7 +163,7 @@ def _headers() -> list[str]:
 
 
 def _stamp(requirements: list[str]) -> str:
-    parts = [sys.version, sys.executable, str(ROOT), *requirements]
+    parts = [sys.version, interpreter(), str(ROOT), *requirements]
     parts.append((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 

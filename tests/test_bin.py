@@ -10,6 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "bin"))
 
+import environment
 import history
 import interpreters
 import plan
@@ -39,6 +40,19 @@ def test_a_row_that_runs_an_old_combination_leaves_the_newest_to_tox() -> None:
         "py313-django60-sqlite": "2/2",
         "py313-django61-sqlite": "1/1",
     }
+
+
+def test_an_active_environment_is_not_what_others_are_made_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # bin/test in a shell where .venv is active would clear the environment that runs it.
+    active = tmp_path / "python"
+    active.symlink_to(sys.executable)
+    before = environment.interpreter()
+
+    monkeypatch.setattr(sys, "executable", str(active))
+
+    assert environment.interpreter() == before
 
 
 def test_the_supported_pythons_are_those_of_tox() -> None:
