@@ -10,7 +10,8 @@ import environment
 from suite import Row
 
 FILE = environment.VENVS / "seconds.json"
-GUESS_SECONDS = {"sqlite": 300, "postgresql": 220, "mixed": 220, "mariadb": 200, "mysql": 200}
+GUESS_SECONDS = {"sqlite": 300, "postgresql": 220, "mixed": 220, "mariadb": 200, "mysql": 200,
+                 "naive": 180, "pooled": 120}  # fmt: skip
 """For a first run; measured on two cores."""
 OTHER_SECONDS = 60
 
@@ -28,7 +29,8 @@ def expectation(lanes: list[list[Row]], jobs: int) -> str:
     seconds = max([*each, sum(each) / jobs])
     rows = {row.name for lane in lanes for row in lane}
     source = "as in the last run here" if rows <= set(known) else "a guess, before the first run"
-    return f"expect about {math.ceil(seconds / 60)} minutes ({source})"
+    minutes = math.ceil(seconds / 60)
+    return f"expect about {minutes} minute{'s' if minutes > 1 else ''} ({source})"
 
 
 def keep(rows: list[Row]) -> None:
