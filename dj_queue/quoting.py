@@ -74,7 +74,8 @@ def _quoted(value: Any, level: int) -> str:
     if issubclass(kind, type):
         return type.__repr__(value)
     if issubclass(kind, BaseException) and kind.__module__ == "builtins":
-        return f"{kind.__name__}({_items(value.args, level)})"
+        items = _items(value.args, level + 1) if level <= MAX_LEVELS else "…"
+        return f"{kind.__name__}({items})"
     # A time zone's repr() is part of a datetime's.
     if kind in SIMPLE and (kind not in CLOCKS or type(value.tzinfo) in ZONES):
         return repr(value)

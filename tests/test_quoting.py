@@ -37,6 +37,17 @@ NAMED = {
 }
 
 
+def test_errors_in_errors_are_quoted_to_a_few_levels_only():
+    nested = ValueError("innermost")
+    for _ in range(3000):
+        nested = ValueError(nested)
+    circular = KeyError()
+    circular.args = (circular,)
+
+    assert quoted(nested) == "ValueError(ValueError(ValueError(ValueError(…))))"
+    assert quoted(circular) == "KeyError(KeyError(KeyError(KeyError(…))))"
+
+
 @pytest.mark.parametrize("name", VALUES)
 def test_what_is_quoted_is_short_and_runs_no_code_of_the_value(name, django_assert_num_queries):
     value = VALUES[name]()

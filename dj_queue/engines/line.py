@@ -48,11 +48,9 @@ def in_line(db: QueueDatabase) -> Iterator[None]:
 def _wait_in(file: IO[str]) -> None:
     give_up_at = time.monotonic() + LINE_SECONDS
     while time.monotonic() < give_up_at:
-        with suppress(OSError):  # This file system has no such locks.
-            if not is_alone(file):
-                time.sleep(LOOK_SECONDS)
-                continue
-        return
+        if is_alone(file):
+            return
+        time.sleep(LOOK_SECONDS)
 
 
 def is_alone(file: IO[str]) -> bool:
@@ -65,6 +63,8 @@ def is_alone(file: IO[str]) -> bool:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError:  # This file system has no such locks.
+        return True
     return True
 
 

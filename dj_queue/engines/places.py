@@ -9,7 +9,9 @@ from dj_queue.routers import QueueDatabase
 QUESTIONS = {
     # Anybody may ask for the start; the system's identifier needs privileges. The schema counts:
     # search_path may come from OPTIONS, the service file, the role or the database.
-    "postgresql": "SELECT pg_postmaster_start_time()::text, current_database(), current_schema()",
+    # The start as a number: as text it depends on the connection's time zone.
+    "postgresql": "SELECT extract(epoch FROM pg_postmaster_start_time())::text, "
+    "current_database(), current_schema()",
     # MariaDB has no @@server_uuid.
     "mysql": "SELECT @@hostname, @@port, @@datadir, DATABASE()",
     "sqlite": "SELECT file FROM pragma_database_list WHERE name = 'main'",

@@ -82,7 +82,11 @@ def execute(
     Sends task_started. A path that names no Task fails the job and calls nothing. The job has a
     context of its own: no other finds what it sets, nor does the caller.
     """
-    return Context().run(_execute, db, claimed, clock, sender_of(db))
+    try:
+        sender = sender_of(db)
+    except Exception as error:  # Of the project's backend, a subclass of ours.
+        return _Run(claimed, clock).raised(error)
+    return Context().run(_execute, db, claimed, clock, sender)
 
 
 def _execute(

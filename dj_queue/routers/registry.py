@@ -233,8 +233,16 @@ def _is_ours(params: Any) -> bool:
         ancestors = getattr(_import_backend(params), "__mro__", ())
         return any(f"{each.__module__}.{each.__qualname__}" == BACKEND_PATH for each in ancestors)
     except IMPORT_RAISES:
-        # It must not stop the other backends; W008 reports it.
+        # It must not stop the other backends; W008 reports it. But whoever is asked while the
+        # module is being imported must not remember that it has no backend.
+        if _is_being_imported(module):
+            raise
         return False
+
+
+def _is_being_imported(module: str) -> bool:
+    spec = getattr(sys.modules.get(module), "__spec__", None)
+    return bool(getattr(spec, "_initializing", False))
 
 
 def _import_backend(params: Any) -> Any:

@@ -22,6 +22,7 @@ from dj_queue.exceptions import ProcessExited
 from dj_queue.operations.recover import Unstarted, recover
 from dj_queue.routers import QueueDatabase
 from dj_queue.runtime import outage, signals
+from dj_queue.runtime.connections import close_connections
 from dj_queue.runtime.ledger import Ledger
 from dj_queue.runtime.process import Supervision
 from dj_queue.runtime.runner import Runner
@@ -187,7 +188,7 @@ def _recover(dead: Dead) -> bool:
 
 
 def _disconnect() -> None:
-    connections.close_all()
+    close_connections()
     for alias in connections:
         connection = connections[alias]
         if connection.settings_dict["OPTIONS"].get("pool") and hasattr(connection, "close_pool"):

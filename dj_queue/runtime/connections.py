@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 
 from django.db import connections
 
+from dj_queue.exceptions import TransactionLeftOpen
 from dj_queue.operations.left_open import end_transactions
 from dj_queue.routers import QueueDatabase
 
@@ -22,9 +23,21 @@ def looked_after(db: QueueDatabase) -> Iterator[None]:
     tidy_connections(keep=db)
     try:
         yield
+    except BaseException:
+        with suppress(TransactionLeftOpen):  # What was raised says more.
+            end_transactions()
+        raise
+    else:
         end_transactions()
     finally:
         tidy_connections(keep=db)
+
+
+def close_connections() -> None:
+    """Close all connections of this thread, each whatever the closing of others raises."""
+    for connection in connections.all(initialized_only=True):
+        with suppress(Exception):
+            connection.close()
 
 
 def tidy_connections(*, keep: QueueDatabase | None = None) -> None:

@@ -11,10 +11,9 @@ from contextvars import Context
 from functools import partial
 from typing import Any
 
-from django.db import connections
-
 from dj_queue.models import ClaimedExecution
 from dj_queue.operations.execute import Outcome
+from dj_queue.runtime.connections import close_connections
 from dj_queue.runtime.lanes import JobLane, Lanes
 from dj_queue.runtime.pool import Pool
 
@@ -92,7 +91,7 @@ class Loop(Pool):
                 self._let_go(row)
                 self._leave()
         self._call_soon(self._has_begun_all.set)
-        connections.close_all()
+        close_connections()
 
     def _launch(self, row: ClaimedExecution) -> None:
         context, lane = Context(), JobLane(self._lanes)
@@ -150,7 +149,7 @@ class Loop(Pool):
                 with suppress(SystemExit, KeyboardInterrupt, RuntimeError):
                     self._loop.run_until_complete(main)
             self._lanes.close()
-        connections.close_all()
+        close_connections()
 
     async def _main(self) -> None:
         await self._is_closing.wait()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from uuid import UUID
 
-from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, connections
+from django.db import DatabaseError, DataError, IntegrityError, InterfaceError
 
 from dj_queue import timezone
 from dj_queue.engines import engine_for
@@ -23,7 +23,7 @@ from dj_queue.operations.execute import Outcome, abandoned
 from dj_queue.operations.finish import announce, finish, finish_and_inherit, recorded_before
 from dj_queue.routers import QueueDatabase
 from dj_queue.runtime import outage
-from dj_queue.runtime.connections import looked_after, tidy_connections
+from dj_queue.runtime.connections import close_connections, looked_after, tidy_connections
 from dj_queue.runtime.inheritance import Inheritance
 from dj_queue.runtime.ledger import Ledger
 
@@ -131,7 +131,7 @@ class Finisher(threading.Thread):
                 if isinstance(each, Return):
                     self._give_back(each)
             tidy_connections(keep=self.db)
-        connections.close_all()
+        close_connections()
 
     def _give_back(self, returned: Return) -> None:
         """Give claims back, however long it takes; return early only when told to stop."""
@@ -223,7 +223,12 @@ class Finisher(threading.Thread):
         return recorded, handed
 
     def _is_refused(self, error: Exception) -> bool:
-        return isinstance(error, NOT_STORABLE) or engine_for(self.db).is_untranslatable(error)
+        if isinstance(error, NOT_STORABLE):
+            return True
+        try:
+            return engine_for(self.db).is_untranslatable(error)
+        except (DatabaseError, InterfaceError):  # A server that is away cannot say which one it is.
+            return False
 
     def _is_there(self, error: Exception) -> bool:
         try:

@@ -69,7 +69,7 @@ def _begin_anew(inherited: list[BaseDatabaseWrapper]) -> None:
             with suppress(Exception):
                 connection.connection.close()
             connection.connection = None
-    for alias in connections.settings:
-        pools = getattr(connections[alias], "_connection_pools", {})
+    for connection in inherited:  # Not of all aliases: that would make, and import, some.
+        pools = getattr(connection, "_connection_pools", {})
         _left.extend(pools.values())
         pools.clear()

@@ -12,9 +12,9 @@ from queue import SimpleQueue
 from typing import Any
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext
-from django.db import connections
 
-from dj_queue.runtime.connections import tidy_connections
+from dj_queue.operations.forked import ForkedProcessesEndHere
+from dj_queue.runtime.connections import close_connections, tidy_connections
 
 
 class Lane(Executor):
@@ -41,7 +41,7 @@ class Lane(Executor):
     def _work(self) -> None:
         while (call := self._calls.get()) is not None:
             call()
-        connections.close_all()
+        close_connections()
 
 
 class Lanes:
@@ -111,7 +111,8 @@ def _call(future: Future[Any], call: Callable[[], Any]) -> None:
     if not future.set_running_or_notify_cancel():
         return
     try:
-        value = call()
+        with ForkedProcessesEndHere():
+            value = call()
     except BaseException as error:
         future.set_exception(error)
     else:

@@ -6,11 +6,11 @@ import threading
 import time
 from contextvars import copy_context
 
-from django.db import InterfaceError, OperationalError, connections
+from django.db import InterfaceError, OperationalError
 
 from dj_queue.events import log
 from dj_queue.runtime import outage
-from dj_queue.runtime.connections import looked_after
+from dj_queue.runtime.connections import close_connections, looked_after
 from dj_queue.runtime.process import LOOK_SECONDS, Registration
 
 LONGEST_BACKOFF_SECONDS = 30.0
@@ -53,7 +53,7 @@ class Poller(threading.Thread):
             delay = self._poll_once()
             if delay and not self.stopping.is_set():
                 self.wake.wait(delay)
-        connections.close_all()
+        close_connections()
 
     def _poll_once(self) -> float:
         if not self.registration.is_good:  # Not registered yet, or maybe given up.

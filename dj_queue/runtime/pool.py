@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 
-from django.db import connections
-
 from dj_queue.models import ClaimedExecution
+from dj_queue.runtime.connections import close_connections
 
 Run = Callable[[ClaimedExecution], None]
 
@@ -138,7 +137,7 @@ class Pool:
                 continue  # `close` finds it among those held, and not among the running ones.
             self._let_go(row)
             self._ended()
-        connections.close_all()
+        close_connections()
 
     def _let_go(self, row: ClaimedExecution) -> None:
         # In this order: one that ran is never held and not running, as if it had not started.

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -212,8 +213,8 @@ class Heartbeat(threading.Thread):
         ids = [each.id for each in self.registrations]
         for pause in (*LEAVE_PAUSES_SECONDS, None):
             # Idle since the last beat, it may have been cut meanwhile; and so may each of a pool.
-            self.db.connection.close()
             try:
+                self.db.connection.close()
                 deregister(self.db, ids)
                 break
             except Exception as error:
@@ -221,4 +222,5 @@ class Heartbeat(threading.Thread):
                     self._note(error)
                 else:
                     time.sleep(pause)
-        self.db.connection.close()
+        with suppress(Exception):
+            self.db.connection.close()

@@ -70,7 +70,9 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _refused_database(error: BaseException) -> str | None:
     """Return what the test would have had to open, as text, or None for another error."""
-    text = str(error)
+    from dj_queue.quoting import text_of
+
+    text = text_of(error)  # Its own str() may raise, which would end the whole run.
     refused = re.match(r"Database [a-z ]+ to '([^']+)' are not allowed in this test", text)
     if refused and refused[1] in _registry_databases():
         return f"{refused[1]!r} is a queue database"

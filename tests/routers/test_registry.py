@@ -1,7 +1,10 @@
 """The map from backends to databases."""
 
+import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from threading import Event, Thread
+from types import ModuleType
 
 import pytest
 from django.apps import apps
@@ -10,11 +13,12 @@ from django.core.exceptions import AppRegistryNotReady
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.test import override_settings
+from django.utils.module_loading import import_string
 
 from dj_queue.checks.routing import check_neighbours
 from dj_queue.exceptions import InvalidOption, UnknownBackend
 from dj_queue.routers import queue_database, registry
-from tests.routers.conftest import backend
+from tests.routers.conftest import OURS, backend
 
 FOREIGN = "tests.routers.backends.ForeignBackend"
 BROKEN = {
@@ -352,3 +356,20 @@ def test_a_map_that_was_being_built_of_old_settings_is_thrown_away(monkeypatch):
 
             assert answers == [("bulk",)]
             assert registry.databases() == ("bulk",)
+
+
+def test_a_backend_whose_module_is_being_imported_is_not_forgotten(tasks, monkeypatch):
+    # A module that defines a backend and imports the tasks of the project, which ask for it.
+    name = "tests.routers.half_imported"
+    half = ModuleType(name)
+    half.__spec__ = ModuleSpec(name, None)
+    half.__spec__._initializing = True
+    monkeypatch.setitem(sys.modules, name, half)
+    tasks(mine=backend(path=f"{name}.Mine"))
+
+    with pytest.raises(ImportError):
+        registry.routes()
+    half.Mine = type("Mine", (import_string(OURS),), {})
+    half.__spec__._initializing = False
+
+    assert list(registry.routes()) == ["mine"]

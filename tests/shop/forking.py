@@ -8,12 +8,13 @@ import sys
 import time
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.db import connections
 
 from dj_queue.compat import TaskContext
 from dj_queue.routers import queue_database
 from dj_queue.tasks import task
-from tests.processes.sessions import sessions
+from tests.processes.sessions import myself, sessions
 from tests.shop.offspring import files_here, report
 from tests.shop.recorded import begin
 
@@ -58,7 +59,7 @@ def ask_a_program() -> list[Any]:
 
 @task(takes_context=True)
 def keep_sessions(context: TaskContext) -> list[Any]:
-    """Give the server's sessions before a child used the database, and after; and its answer."""
+    """Give the server's sessions before a child used the database, and after; and the child's."""
     alias = queue_database(context.task_result.backend).alias
     before = sessions(alias)
     processes = multiprocessing.get_context("fork")
@@ -71,8 +72,8 @@ def keep_sessions(context: TaskContext) -> list[Any]:
 
 
 def use_the_database(alias: str, target: Any) -> None:
-    """Ask on a connection of this process, and close all it has."""
-    target.send(sessions(alias))
+    """Tell which session this process has, and close all it has."""
+    target.send(myself(alias))
     connections.close_all()
 
 
@@ -95,6 +96,13 @@ def come_back_as_two(context: TaskContext, how: str) -> int:
     if how == "exit":
         sys.exit(5)
     return 0
+
+
+@task(takes_context=True)
+async def come_back_as_two_from_a_call(context: TaskContext, how: str) -> int:
+    """Do the same in a synchronous call that a coroutine waits for."""
+    answer: int = await sync_to_async(come_back_as_two.func)(context, how)
+    return answer
 
 
 @task(takes_context=True)

@@ -236,6 +236,24 @@ def test_the_plugin_is_loaded_through_its_entry_point(request):
     assert request.config.pluginmanager.hasplugin("dj_queue")
 
 
+def test_an_error_whose_text_raises_is_its_tests_failure_only(project):
+    result = project(
+        """
+class Unprintable(Exception):
+    def __str__(self):
+        raise ValueError("no text")
+
+def test_it():
+    raise Unprintable
+
+def test_another():
+    pass
+"""
+    )
+
+    result.assert_outcomes(failed=1, passed=1)
+
+
 def test_a_refused_query_of_a_test_without_the_mark_is_answered_with_the_mark(project):
     result = project(
         """
