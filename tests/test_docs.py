@@ -254,6 +254,8 @@ def run_settings(block: str) -> dict[str, Any]:
         "DATABASES": {"default": {"ENGINE": "django.db.backends.sqlite3", "OPTIONS": {}}},
         "BASE_DIR": ROOT,
     }
+    if django.VERSION < (6, 0):
+        block = block.replace("django.tasks", "django_tasks")
     exec(block, settings)
     return settings
 
