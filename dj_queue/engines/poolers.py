@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 KEPT = "dj_queue_is_pooled"
+LOOKS = 20
 
 
 def is_pooled(connection: Any) -> bool:
@@ -28,7 +29,7 @@ def shares_sessions(connection: Any) -> bool:
     """Tell whether a pooler gives others what this connection's session keeps.
 
     A pooler in session mode does not. Looks at what a second connection gets, and what it takes
-    away, between two statements of this one.
+    away, between two statements of this one; often, for others use the pooler meanwhile.
     """
     if not is_pooled(connection):
         return False
@@ -37,8 +38,12 @@ def shares_sessions(connection: Any) -> bool:
         before = _session(connection)
         other.ensure_connection()
         other.set_autocommit(False)
-        its = _session(other)
-        return its == before or _session(connection) != before
+        for _ in range(LOOKS):
+            its = _session(other)  # It has this session until the end of its transaction.
+            if its == before or _session(connection) != before:
+                return True
+            other.rollback()
+        return False
     finally:
         other.close()
 

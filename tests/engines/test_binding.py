@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from django.db import IntegrityError, connections
+from django.db import IntegrityError
 
 from dj_queue.engines.claims import Heir, Holder
 from dj_queue.models import FinishedExecution, Job
@@ -108,9 +108,11 @@ def test_an_enqueue_replaces_a_connection_that_the_server_ended(db, monkeypatch)
     with db.cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()")
         ended = cursor.fetchone()
-    with connections["default"].cursor() as cursor:
+    other = db.connection.copy()
+    with other.cursor() as cursor:
         cursor.execute("SELECT pg_terminate_backend(%s, 20000)", ended)
         assert cursor.fetchone() == (True,)
+    other.close()
     db.connection.close_if_unusable_or_obsolete()  # A request begins.
     assert db.connection.connection is not None
 

@@ -24,7 +24,10 @@ LOCK = {
 UNLOCK = {"postgresql": "ROLLBACK", "mysql": "UNLOCK TABLES"}
 TERMINATE = {"postgresql": "SELECT pg_terminate_backend(%s)", "mysql": "KILL %s"}
 ALL = {
-    "postgresql": "SELECT pid FROM pg_stat_activity WHERE datname = current_database()",
+    "postgresql": (
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() "
+        "AND backend_type = 'client backend'"  # Autovacuum comes and goes.
+    ),
     "mysql": "SELECT id FROM information_schema.processlist WHERE db = database()",
 }
 MYSELF = {"postgresql": "SELECT pg_backend_pid()", "mysql": "SELECT connection_id()"}

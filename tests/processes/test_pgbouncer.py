@@ -114,9 +114,9 @@ def test_workers_behind_a_pooler_do_every_job_once(start, records, place, direct
 
     listening = "SELECT pid FROM pg_stat_activity WHERE query = 'LISTEN dj_queue'"
     if route:
-        until(lambda: rows(direct, listening), seconds=20)
+        until(lambda: rows(direct, listening))
     else:
-        until(lambda: "listener_down database=queue" in command.output, seconds=20)
+        until(lambda: "listener_down database=queue" in command.output)
         assert "Name an alias that leads past it in listen_database_alias" in command.output
         assert rows(direct, listening) == []
     check(db, records, enqueued=40)
