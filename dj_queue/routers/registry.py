@@ -22,12 +22,11 @@ from django.utils.module_loading import import_string
 
 from dj_queue.conf import BackendOptions, read_options
 from dj_queue.exceptions import InvalidOption, UnknownBackend
+from dj_queue.quoting import text_of
 
 BACKEND_PATH = "dj_queue.backend.DjQueueBackend"
 APPLICATION_ALIAS = "default"
 """Where Django keeps an application's rows, unless a router says otherwise."""
-IMPORT_RAISES = (Exception, SystemExit)
-"""What another library's module may raise when it is imported."""
 LOCAL_HOSTS = ("", "localhost", "127.0.0.1", "::1")
 ELSEWHERE = {
     "postgresql": ("service", "options"),
@@ -199,8 +198,10 @@ def import_problem(params: Any) -> str | None:
     """Say why an entry of TASKS has no class behind its BACKEND, or None when it has one."""
     try:
         _import_backend(params)
-    except IMPORT_RAISES as error:
-        return " ".join(f"{type(error).__name__}: {error}".split())
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # It is another library's code: it may raise anything.
+        return " ".join(f"{type(error).__name__}: {text_of(error)}".split())
     return None
 
 
@@ -232,7 +233,9 @@ def _is_ours(params: Any) -> bool:
     try:
         ancestors = getattr(_import_backend(params), "__mro__", ())
         return any(f"{each.__module__}.{each.__qualname__}" == BACKEND_PATH for each in ancestors)
-    except IMPORT_RAISES:
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
         # It must not stop the other backends; W008 reports it. But whoever is asked while the
         # module is being imported must not remember that it has no backend.
         if _is_being_imported(module):

@@ -25,6 +25,8 @@ BROKEN = {
     "syntax": "def",
     "runtime": "raise RuntimeError('not\\nnow')",
     "ends": "raise SystemExit(3)",
+    "stops": "raise type('Stop', (BaseException,), {})('now')",
+    "unprintable": "raise type('Mute', (Exception,), {'__str__': lambda error: 1 / 0})",
     "settings": "from django.conf import settings; settings.NO_SUCH_SETTING",
 }
 MISSING = "tests.routers.nowhere.Backend"
@@ -115,6 +117,19 @@ def test_an_entry_without_a_class_stops_no_other_and_is_reported(
 
     assert list(registry.routes()) == ["ours"]
     assert [(each.id, each.level) for each in check_neighbours()] == [("dj_queue.W008", WARNING)]
+
+
+def test_an_interrupted_import_of_a_backend_is_an_interrupt(tasks, tmp_path, monkeypatch):
+    (tmp_path / "interrupted.py").write_text("raise KeyboardInterrupt")
+    monkeypatch.syspath_prepend(tmp_path)
+    entry = backend(path="interrupted.Backend")
+
+    tasks(other=entry)
+
+    with pytest.raises(KeyboardInterrupt):
+        registry.routes()
+    with pytest.raises(KeyboardInterrupt):
+        registry.import_problem(entry)
 
 
 def test_entries_with_a_class_are_not_reported(tasks):
