@@ -1,11 +1,12 @@
 """SQLite's writers come one after the other, and nobody waits for one that never ends."""
 
+import errno
 import fcntl
 import os
 
 import pytest
 
-from dj_queue.engines import line
+from dj_queue.engines import engine_for, line
 from dj_queue.operations.claim import claim
 from dj_queue.operations.enqueue import enqueue
 from dj_queue.routers import queue_database
@@ -74,6 +75,21 @@ def test_the_line_is_left_though_a_forked_process_keeps_its_file(db, monkeypatch
     assert looks == []
     for descriptor in kept:
         os.close(descriptor)
+
+
+def test_a_file_system_without_locks_lets_everybody_in(db, monkeypatch):
+    def refuse(file, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(line.fcntl, "flock", refuse)
+    enqueue(db, [build(db)], now=NOW)
+
+    claimed = claim(db, ["*"], limit=1, process_id=ME, now=NOW)
+    with engine_for(db).locked(db) as is_ours:
+        pass
+
+    assert len(claimed) == 1
+    assert is_ours
 
 
 def keeping(kept):
