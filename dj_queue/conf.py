@@ -21,6 +21,7 @@ from dj_queue.parsers import (
     alias_or_none,
     expected,
     flag,
+    flag_or_none,
     is_queue_name,
     named,
     one_of,
@@ -134,7 +135,7 @@ class BackendOptions:
     database_alias: str = option("default", alias)
     read_database_alias: str | None = option(None, alias_or_none)
     listen_database_alias: str | None = option(None, alias_or_none)
-    dedicated: bool | None = option(None, or_none(flag))
+    dedicated: bool | None = option(None, flag_or_none)
     workers: tuple[WorkerOptions, ...] = option((WorkerOptions(),), sections(WorkerOptions))
     dispatcher: DispatcherOptions = option(DispatcherOptions(), section(DispatcherOptions))
     scheduler: SchedulerOptions = option(SchedulerOptions(), section(SchedulerOptions))

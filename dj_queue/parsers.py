@@ -64,6 +64,13 @@ def flag(value: Any, path: str) -> bool:
     return value
 
 
+def flag_or_none(value: Any, path: str) -> bool | None:
+    """Accept True, False or None."""
+    if value is not None and not isinstance(value, bool):
+        raise expected(path, "True, False or None", value)
+    return value
+
+
 def alias(value: Any, path: str) -> str:
     """Accept the name of a database; whether it exists is the router's business."""
     if not isinstance(value, str) or not value:

@@ -59,7 +59,7 @@ def test_sections_are_read_into_their_dataclasses():
     ("options", "message"),
     [
         ({"thread": 1}, "['thread']: expected one of database_alias, read_database_alias, list"),
-        ({"dedicated": 1}, "['dedicated']: expected True or False, got 1"),
+        ({"dedicated": 1}, "['dedicated']: expected True, False or None, got 1"),
         ({"database_alias": ""}, "['database_alias']: expected the alias of a database in DATAB"),
         (
             {"listen_database_alias": ""},
