@@ -474,3 +474,21 @@ def test_a_page_quotes_what_the_check_says(
     assert {each.hint.rpartition(" See ")[2] for each in found} == {
         f"{dj_queue.DOCUMENTATION}checks/{number}.html"
     }
+
+
+def test_the_hint_about_a_driver_names_the_settings_of_all_its_backends(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = Project(settings, monkeypatch)
+    project.places()
+    for alias in ("queue", "bulk"):
+        monkeypatch.setattr(connections[alias], "Database", driver("psycopg2", "2.9.11"))
+
+    hints = [each.hint for each in drivers.check_postgresql_drivers()]
+
+    path = "TASKS[{!r}]['OPTIONS']['listen_notify']".format
+    both = f"{path('default')} and {path('alerts')}"
+    assert [hint.partition("or set ")[2].partition(" to False.")[0] for hint in hints] == [
+        both,
+        path("bulk"),
+    ]

@@ -170,7 +170,8 @@ def check_poolers(**_: Any) -> Found:
                 f"{listening_path(each.backend)}: expected an alias that leads past the pooler, "
                 f"because DATABASES[{alias!r}] looks like a transaction pooler ({reason}), got "
                 f"{own.get(each.backend)!r}: workers would hear nothing",
-                "Add an alias for the server itself, or set listen_notify to False.",
+                "Add an alias for the server itself, or set "
+                f"TASKS[{each.backend!r}]['OPTIONS']['listen_notify'] to False.",
             )
 
 

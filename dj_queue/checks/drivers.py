@@ -39,7 +39,7 @@ def check_mysql_drivers(**_: object) -> Found:
             yield fault(
                 Error,
                 "E015",
-                f"expected mysqlclient as the driver of queue database {alias!r}, got "
+                f"expected the driver of DATABASES[{alias!r}] to be mysqlclient, got "
                 f"{driver.__name__}: several statements in one round trip are errors of SQL there",
                 "Install mysqlclient (`dj_queue[mysql]`), and remove install_as_MySQLdb().",
             )
@@ -47,11 +47,15 @@ def check_mysql_drivers(**_: object) -> Found:
 
 def check_postgresql_drivers(**_: object) -> Found:
     """W011: a driver for PostgreSQL with which workers cannot listen."""
-    told = [each for each in healthy_routes() if options_of(each).listen_notify]
-    aliases = {options_of(each).listen_database_alias or each.alias: each.alias for each in told}
-    for alias, home in aliases.items():
-        if not is_postgresql(alias) or not is_postgresql(home):
-            continue
+    told: dict[str, list[str]] = {}
+    for each in healthy_routes():
+        options = options_of(each)
+        alias = options.listen_database_alias or each.alias
+        if options.listen_notify and is_postgresql(alias) and is_postgresql(each.alias):
+            told.setdefault(alias, []).append(
+                f"TASKS[{each.backend!r}]['OPTIONS']['listen_notify']"
+            )
+    for alias, settings in told.items():
         driver = driver_of(alias)
         if not hears_notifications(driver):
             # Without what it was built with.
@@ -61,7 +65,7 @@ def check_postgresql_drivers(**_: object) -> Found:
                 "W011",
                 f"expected psycopg 3.2 or later as the driver of queue database {alias!r}, got "
                 f"{driver.__name__} {version}: workers cannot listen with it, they poll",
-                "Install it (`dj_queue[postgres]`), or set listen_notify to False.",
+                f"Install it (`dj_queue[postgres]`), or set {' and '.join(settings)} to False.",
             )
 
 

@@ -130,7 +130,9 @@ def check_character_sets(db: QueueDatabase) -> Found:
                 "E103",
                 f"{place}: arguments, return values and errors may have characters that it cannot "
                 "store",
-                "Convert it, or create it again.",
+                "On PostgreSQL create the database anew with ENCODING 'UTF8'. On MySQL and MariaDB "
+                "do so with CHARACTER SET utf8mb4, or convert each column with ALTER TABLE ... "
+                f"MODIFY; or set DATABASES[{db.alias!r}]['OPTIONS']['charset'] to 'utf8mb4'.",
             )
 
 
@@ -169,8 +171,8 @@ def check_waiting_jobs(db: QueueDatabase) -> Found:
             yield fault(
                 Warning,
                 "W105",
-                f"expected a worker that takes from the queue {name!r} of backend {backend!r}, "
-                f"where jobs are ready, got none: {count} will wait for ever",
+                f"TASKS[{backend!r}]['OPTIONS']['workers']: expected a worker that takes from the "
+                f"queue {name!r}, where jobs are ready, got none: {count} will wait for ever",
                 "Give a worker the queue, or correct the name in the task.",
             )
 

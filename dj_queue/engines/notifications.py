@@ -37,8 +37,8 @@ KEEPALIVE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count
 CONNECT_SECONDS = 10
 NOT_ITS_OWN = (
     "expected database {alias!r} to give a connection a session of its own, got a transaction "
-    "pooler. Name an alias that leads past it in listen_database_alias, or set listen_notify to "
-    "False; until then workers poll"
+    "pooler. Name an alias that leads past it in {options}['listen_database_alias'], or set "
+    "{options}['listen_notify'] to False; until then workers poll"
 )
 OLDEST_PSYCOPG = (3, 2)  # notifies(timeout=…, stop_after=…); psycopg2 has nothing of the kind
 
@@ -163,17 +163,19 @@ class Listening:
     would be missing. Errors of the driver are Django's OperationalError and InterfaceError.
     """
 
-    def __init__(self, alias: str) -> None:
+    def __init__(self, db: QueueDatabase) -> None:
         """Connect and LISTEN: what is told from now on will be heard.
 
         Not through a transaction pooler, where somebody else would listen.
         """
+        alias = listening_alias(db)
         self._connection: Any = connections[alias].copy()
         self._connection.settings_dict.update(_private(self._connection.settings_dict))
         try:
             self._connection.ensure_connection()
             if shares_sessions(self._connection):
-                raise OperationalError(NOT_ITS_OWN.format(alias=alias))
+                options = f"TASKS[{db.backend!r}]['OPTIONS']"
+                raise OperationalError(NOT_ITS_OWN.format(alias=alias, options=options))
             with self._connection.cursor() as cursor:
                 # It is idle by profession.
                 cursor.execute("SET idle_session_timeout = 0")

@@ -21,7 +21,6 @@ from dj_queue.engines.notifications import (
     Listening,
     can_listen,
     due,
-    listening_alias,
     payload_for,
 )
 from dj_queue.engines.poolers import is_pooled
@@ -204,7 +203,7 @@ class PostgreSQLEngine(ClaimEngine):
                 cursor.execute("SELECT pg_notify(%s, %s)", [CHANNEL, payload])
 
     def listen(self, db: QueueDatabase) -> Listening | None:
-        return Listening(listening_alias(db)) if can_listen(db) else None
+        return Listening(db) if can_listen(db) else None
 
     def server(self, db: QueueDatabase) -> Server:
         number = db.connection.pg_version  # type: ignore[attr-defined]

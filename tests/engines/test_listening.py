@@ -74,7 +74,7 @@ def test_a_server_that_cannot_be_reached_is_an_error_of_django(db, needs_notific
     config["PORT"] = "1"
     try:
         with pytest.raises(DatabaseError):
-            Listening(db.alias)
+            Listening(db)
     finally:
         config["PORT"] = before
 
@@ -91,7 +91,7 @@ def test_a_listen_that_is_refused_leaves_no_connection(db, needs_notifications, 
     monkeypatch.setattr(notifications, "CHANNEL", "no channel")
 
     with pytest.raises(DatabaseError):
-        Listening(db.alias)
+        Listening(db)
 
     until_gone(db)
 
@@ -107,7 +107,7 @@ def test_the_connection_is_none_of_djangos_and_none_of_the_pools(
     db.connection.ensure_connection()
     assert db.connection.pool.get_stats()["pool_available"] == 0
 
-    listening = Listening(db.alias)  # Would wait for the pool's only connection, in vain.
+    listening = Listening(db)  # Would wait for the pool's only connection, in vain.
 
     private = listening._connection
     wake(db, "a")
@@ -125,7 +125,7 @@ def test_the_connection_commits_by_itself_whatever_the_settings_say(
 ):
     monkeypatch.setitem(db.connection.settings_dict, "AUTOCOMMIT", False)
 
-    listening = Listening(db.alias)
+    listening = Listening(db)
 
     is_autocommit = listening._connection.get_autocommit()
     listening.close()
@@ -136,7 +136,7 @@ def test_what_the_settings_say_of_the_connection_goes_first(db, needs_notificati
     options = {"application_name": "mine", "keepalives_idle": 7}
     monkeypatch.setitem(db.connection.settings_dict, "OPTIONS", options)
 
-    listening = Listening(db.alias)
+    listening = Listening(db)
 
     known = listening._connection.connection.info.get_parameters()
     listening.close()

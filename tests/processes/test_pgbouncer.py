@@ -117,7 +117,7 @@ def test_workers_behind_a_pooler_do_every_job_once(start, records, place, direct
         until(lambda: rows(direct, listening))
     else:
         until(lambda: "listener_down database=queue" in command.output)
-        assert "Name an alias that leads past it in listen_database_alias" in command.output
+        assert "TASKS['default']['OPTIONS']['listen_database_alias'], or set" in command.output
         assert rows(direct, listening) == []
     check(db, records, enqueued=40)
     status, output = command.end()
