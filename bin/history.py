@@ -35,8 +35,8 @@ def expectation(lanes: list[list[Row]], jobs: int) -> str:
 
 def keep(rows: list[Row]) -> None:
     """Remember how long rows took that did not fail."""
-    took = {row.name: round(row.seconds) for row in rows if row.passed and not row.failed}
-    took |= {row.name: round(row.seconds) for row in rows if row.junit is None and not row.failed}
+    whole = [row for row in rows if not row.failed and (row.passed or row.junit is None)]
+    took = {row.name: round(row.seconds) for row in whole}
     FILE.write_text(json.dumps(_read() | took, indent=1, sort_keys=True), encoding="utf-8")
 
 

@@ -9,14 +9,11 @@ import os
 import re
 import shutil
 import sys
-from pathlib import Path
 
 import environment
 from environment import ROOT, Missing
 
 TAG = re.compile(r"py(\d)(\d+)-")
-CHOSEN = "DJ_QUEUE_PYTHON"
-"""Set in the environment of the Python that `use` started, and by people who want another."""
 
 
 def use(version: str | None = None) -> None:
@@ -26,7 +23,6 @@ def use(version: str | None = None) -> None:
     Raises Missing when the given one does not answer.
     """
     show()
-    version = version or os.environ.get(CHOSEN)
     if version and not answers(version):
         raise Missing(
             f"expected python{version} to be on the PATH, got none; install Python {version}"
@@ -34,14 +30,13 @@ def use(version: str | None = None) -> None:
     chosen = version or next(filter(answers, reversed(supported())), None)
     if chosen is None or chosen == running():
         return
-    os.environ[CHOSEN] = chosen
     program = shutil.which(f"python{chosen}")
     os.execv(program, [program, *sys.argv])
 
 
 def supported() -> list[str]:
     """List the versions that tox.ini has suites for, like 3.11, the oldest first."""
-    found = TAG.findall((Path(ROOT) / "tox.ini").read_text(encoding="utf-8"))
+    found = TAG.findall((ROOT / "tox.ini").read_text(encoding="utf-8"))
     return [f"{major}.{minor}" for major, minor in dict.fromkeys(found)]
 
 

@@ -106,6 +106,11 @@ def _directory(environment: MutableMapping[str, str]) -> Path | None:
     return Path(directory)
 
 
+def address_of(vendor: str, environment: Mapping[str, str]) -> str | None:
+    """Give the address of a vendor's server: the one that is named, or that bin/servers keeps."""
+    return environment.get(f"DJ_QUEUE_TEST_{vendor.upper()}") or _kept_server(vendor)
+
+
 def _kept_server(vendor: str) -> str | None:
     """Give the address of the server that bin/servers keeps up."""
     if not KEPT.is_file():
@@ -117,7 +122,7 @@ def _kept_server(vendor: str) -> str | None:
 def _server(vendor: str, environment: Mapping[str, str]) -> dict[str, Any]:
     variable, scheme = f"DJ_QUEUE_TEST_{vendor.upper()}", SCHEMES[vendor]
     example = f"{scheme}://user:password@127.0.0.1:port"
-    address = environment.get(variable) or _kept_server(vendor)
+    address = address_of(vendor, environment)
     if not address:
         raise ImproperlyConfigured(
             f"expected {variable} to be the address of a {vendor} server like {example}, got "

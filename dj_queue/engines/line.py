@@ -64,7 +64,7 @@ def is_alone(file: IO[str]) -> bool:
     except BlockingIOError:
         return False
     except OSError:  # This file system has no such locks.
-        return True
+        pass
     return True
 
 

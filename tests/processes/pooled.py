@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 from django.db import connections
 
+from tests import databases
 from tests.processes.throwaway import Missing, poolers
 
 
@@ -19,7 +20,8 @@ def pooler(**options: int) -> Iterator[dict[str, Any]]:
     """Run one; give where Django finds it. Idle connections to the server stay open."""
     if connections["queue"].vendor != "postgresql":
         pytest.skip("needs a transaction pooler: there is none for this database")
-    address = os.environ["DJ_QUEUE_TEST_POSTGRESQL"]
+    address = databases.address_of("postgresql", os.environ)
+    assert address is not None
     try:
         server = poolers.start_pgbouncer(address, Path(sys.executable), idle_seconds=60, **options)
     except Missing as missing:
