@@ -7,8 +7,7 @@ from contextlib import contextmanager, suppress
 
 from django.db import connections
 
-from dj_queue.exceptions import TransactionLeftOpen
-from dj_queue.operations.left_open import end_transactions
+from dj_queue.operations.left_open import ended_transactions
 from dj_queue.routers import QueueDatabase
 
 
@@ -17,18 +16,13 @@ def looked_after(db: QueueDatabase) -> Iterator[None]:
     """Let receivers and other code of the project run inside the block, as in a request.
 
     Connections that are stale or too old are closed before and after, but for the thread's own to
-    `db`, which its loop looks after. Raises TransactionLeftOpen when a transaction is left open,
-    which is rolled back: what the thread writes next would be part of it.
+    `db`, which its loop looks after. A transaction that is left open is rolled back, for what the
+    thread writes next would be part of it; raises TransactionLeftOpen when nothing else was raised.
     """
     tidy_connections(keep=db)
     try:
-        yield
-    except BaseException:
-        with suppress(TransactionLeftOpen):  # What was raised says more.
-            end_transactions()
-        raise
-    else:
-        end_transactions()
+        with ended_transactions():
+            yield
     finally:
         tidy_connections(keep=db)
 

@@ -6,7 +6,9 @@ import pytest
 from django.db import OperationalError
 
 from dj_queue.routers import queue_database
+from dj_queue.runtime.connections import looked_after
 from dj_queue.runtime.poller import Poller
+from tests.jobs import EVERY
 from tests.runtime.units import registered
 
 # Which errors are an outage, the engine of the database says.
@@ -88,3 +90,14 @@ def test_stop_ends_a_wait_at_once():
     poller.join(10)
 
     assert not poller.is_alive()
+
+
+@pytest.mark.django_db(transaction=True, **EVERY)
+def test_a_poll_that_raises_leaves_no_transaction_open():
+    db = queue_database("default")
+
+    with pytest.raises(ValueError, match="polled"), looked_after(db):
+        db.atomic().__enter__()
+        raise ValueError("polled")
+
+    assert not db.connection.in_atomic_block
