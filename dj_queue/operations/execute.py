@@ -84,8 +84,9 @@ def execute(
     """
     try:
         sender = sender_of(db)
-    except Exception as error:  # Of the project's backend, a subclass of ours.
-        return _Run(claimed, clock).raised(error)
+    except BaseException as error:
+        problem = error  # The name `error` ends with the clause.
+        return Context().run(lambda: _Run(claimed, clock).raised(problem))
     return Context().run(_execute, db, claimed, clock, sender)
 
 

@@ -5,6 +5,7 @@ from django.db import OperationalError, connections
 
 from dj_queue.compat import TaskResultStatus, task_started
 from dj_queue.models import Job
+from dj_queue.operations import execute as operation
 from dj_queue.operations.claim import claim
 from dj_queue.operations.execute import execute
 from dj_queue.operations.failure import Failure
@@ -169,3 +170,12 @@ def test_task_started_is_sent_and_a_failing_receiver_harms_nothing(db):
 
     assert seen == [("DjQueueBackend", TaskResultStatus.RUNNING, outcome.result.id)]
     assert outcome.return_value == 3
+
+
+def test_a_backend_that_cannot_be_made_fails_the_job(db, monkeypatch):
+    def refuse(db):
+        raise RuntimeError("no backend")
+
+    monkeypatch.setattr(operation, "sender_of", refuse)
+
+    assert outcome_of(db, "tests.shop.tasks.echo").failure.message == "no backend"
