@@ -46,3 +46,17 @@ def tidy_connections(*, keep: QueueDatabase | None = None) -> None:
             # A driver may say that there is nothing to close any more: then Django forgets it.
             with suppress(Exception):
                 connection.close_if_unusable_or_obsolete()
+
+
+def close_connection(db: QueueDatabase) -> None:
+    """Close this thread's connection to it, whatever a driver says of one that is broken."""
+    # Django forgets the connection all the same.
+    with suppress(Exception):
+        db.connection.close()
+
+
+def close_connections() -> None:
+    """Close all connections of this thread, each of them whatever becomes of the others."""
+    for connection in connections.all(initialized_only=True):
+        with suppress(Exception):
+            connection.close()

@@ -23,7 +23,12 @@ from dj_queue.operations.execute import Outcome, abandoned
 from dj_queue.operations.finish import announce, finish, finish_and_inherit, recorded_before
 from dj_queue.routers import QueueDatabase
 from dj_queue.runtime import outage
-from dj_queue.runtime.connections import close_connections, looked_after, tidy_connections
+from dj_queue.runtime.connections import (
+    close_connection,
+    close_connections,
+    looked_after,
+    tidy_connections,
+)
 from dj_queue.runtime.inheritance import Inheritance
 from dj_queue.runtime.ledger import Ledger
 
@@ -147,10 +152,10 @@ class Finisher(threading.Thread):
                 if time.monotonic() > self._deadline:
                     where = {"backend": self.db.backend, "database": self.db.alias}
                     log("claims_left", **where, count=returned.count, error=repr(error))
-                    self.db.connection.close()
+                    close_connection(self.db)
                     return
                 outage.begin(self.db, error)
-                self.db.connection.close()
+                close_connection(self.db)
             self._pause(delay)
             delay = min(delay * 2, LONGEST_DELAY_SECONDS)
         outage.end(self.db, asked_at=asked_at)
@@ -175,7 +180,7 @@ class Finisher(threading.Thread):
                 outage.end(self.db, asked_at=asked_at)
                 return
             except Exception as error:
-                self.db.connection.close()  # It may be what is broken.
+                close_connection(self.db)  # It may be what is broken.
                 tries += 1
                 is_storable = not self._is_refused(error)
                 if is_storable and time.monotonic() > self._deadline:

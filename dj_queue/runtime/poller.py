@@ -10,7 +10,7 @@ from django.db import InterfaceError, OperationalError
 
 from dj_queue.events import log
 from dj_queue.runtime import outage
-from dj_queue.runtime.connections import close_connections, looked_after
+from dj_queue.runtime.connections import close_connection, close_connections, looked_after
 from dj_queue.runtime.process import LOOK_SECONDS, Registration
 
 LONGEST_BACKOFF_SECONDS = 30.0
@@ -74,6 +74,6 @@ class Poller(threading.Thread):
         return delay
 
     def _back_off(self) -> float:
-        self.db.connection.close()
+        close_connection(self.db)
         self._backoff = min(max(self._backoff * 2, 0.1), LONGEST_BACKOFF_SECONDS)
         return self._backoff

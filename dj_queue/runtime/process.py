@@ -22,7 +22,7 @@ from dj_queue.models.ids import new_id
 from dj_queue.operations.processes import beat, deregister, register
 from dj_queue.routers import QueueDatabase
 from dj_queue.runtime import outage
-from dj_queue.runtime.connections import tidy_connections
+from dj_queue.runtime.connections import close_connection, tidy_connections
 from dj_queue.runtime.ledger import Ledger
 from dj_queue.runtime.units import Unit
 
@@ -169,7 +169,7 @@ class Heartbeat(threading.Thread):
                 wait, retry = self.interval, FIRST_RETRY_SECONDS
             except Exception as error:
                 self._note(error)
-                self.db.connection.close()
+                close_connection(self.db)
                 wait = min(retry, self.interval)
                 retry = min(retry * 2, LONGEST_RETRY_SECONDS)
             self._sleep(wait)
@@ -213,6 +213,7 @@ class Heartbeat(threading.Thread):
         ids = [each.id for each in self.registrations]
         for pause in (*LEAVE_PAUSES_SECONDS, None):
             # Idle since the last beat, it may have been cut meanwhile; and so may each of a pool.
+            close_connection(self.db)
             try:
                 self.db.connection.close()
                 deregister(self.db, ids)
@@ -222,5 +223,4 @@ class Heartbeat(threading.Thread):
                     self._note(error)
                 else:
                     time.sleep(pause)
-        with suppress(Exception):
-            self.db.connection.close()
+        close_connection(self.db)

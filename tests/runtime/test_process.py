@@ -207,3 +207,17 @@ def test_a_heart_lives_through_an_outage_and_beats_again(db, quick, monkeypatch,
 
     assert [event for event, _ in events()] == ["database_down", "database_up"]
     assert rows(db) == {}
+
+
+def test_a_heart_leaves_though_its_broken_connection_cannot_be_closed(db, quick, monkeypatch):
+    def refuse():
+        raise RuntimeError("broken")
+
+    _, heart = registrations()
+    heart.beat()
+    with monkeypatch.context() as patch:
+        patch.setattr(db.connection, "close", refuse)
+        heart.stop()
+        heart.run()
+
+    assert rows(db) == {}
