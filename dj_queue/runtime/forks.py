@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _open: WeakValueDictionary[int, BaseDatabaseWrapper] = WeakValueDictionary()
 """The connections of all threads, by their identity."""
+_pools: dict[int, dict[str, Any]] = {}
+"""The pools of each kind of connection that has been opened, by their identity."""
 _ledgers: WeakSet[Ledger] = WeakSet()
 _left: list[Any] = []
 """What a child must not free: a lock of it may be held by a thread that there is no more."""
@@ -54,6 +56,9 @@ def _watch() -> None:
 
 def _note(connection: BaseDatabaseWrapper, **_: Any) -> None:
     _open[id(connection)] = connection
+    pools = getattr(connection, "_connection_pools", None)
+    if pools is not None:
+        _pools[id(pools)] = pools
 
 
 def _begin_anew(inherited: list[BaseDatabaseWrapper]) -> None:
@@ -69,7 +74,7 @@ def _begin_anew(inherited: list[BaseDatabaseWrapper]) -> None:
             with suppress(Exception):
                 connection.connection.close()
             connection.connection = None
-    for connection in inherited:  # Not of all aliases: that would make, and import, some.
-        pools = getattr(connection, "_connection_pools", {})
+    # Only what was connected can have a pool, and to ask for the others may import a backend.
+    for pools in _pools.values():
         _left.extend(pools.values())
         pools.clear()

@@ -1,11 +1,12 @@
 """Workers in this process, on all backends."""
 
+import os
 import time
 from datetime import timedelta
 from threading import Event
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, connections
 
 from dj_queue import timezone
 from dj_queue.compat import TaskResultStatus, task_backends, task_finished
@@ -15,6 +16,7 @@ from dj_queue.operations.claim import claim
 from dj_queue.operations.recover import recover
 from dj_queue.operations.retry import retry
 from dj_queue.routers import queue_database
+from dj_queue.runtime import forks
 from dj_queue.runtime.process import seconds_of_life
 from dj_queue.runtime.runner import Leftovers, Runner
 from dj_queue.runtime.scheduler import Scheduler
@@ -232,3 +234,16 @@ def test_no_scheduler_runs_where_nothing_recurs(settings):
         kinds = [unit.kind for unit in units_of(["default"])]
 
     assert kinds == ["worker", "dispatcher"]
+
+
+def test_a_child_makes_no_connection_that_was_not_inherited(monkeypatch):
+    monkeypatch.setitem(connections.settings, "broken", {"ENGINE": "nowhere"})
+    pid = os.fork()
+    if not pid:
+        try:
+            forks._begin_anew([])
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
