@@ -177,7 +177,7 @@ class Listening:
                 options = f"TASKS[{db.backend!r}]['OPTIONS']"
                 raise OperationalError(NOT_ITS_OWN.format(alias=alias, options=options))
             with self._connection.cursor() as cursor:
-                # It is idle by profession.
+                # This connection is idle most of the time, and must not be ended for that.
                 cursor.execute("SET idle_session_timeout = 0")
                 cursor.execute(f"LISTEN {CHANNEL}")
         except BaseException:

@@ -15,6 +15,7 @@ from dj_queue.events import log
 from dj_queue.exceptions import NotMigrated
 from dj_queue.operations.installations import introduce
 from dj_queue.routers import QueueDatabase
+from dj_queue.runtime.connections import close_connection
 
 LOOK_SECONDS = 0.5
 ANSWER_SECONDS = 5.0
@@ -69,7 +70,7 @@ class _Guard(threading.Thread):
             self.problem = error
         finally:
             self.has_answered.set()
-            self.db.connection.close()
+            close_connection(self.db)
 
     def _warn_of_strangers(self) -> None:
         stranger = describe_stranger(self.db)

@@ -22,7 +22,7 @@ from dj_queue.exceptions import ProcessExited
 from dj_queue.operations.recover import Unstarted, recover
 from dj_queue.routers import QueueDatabase
 from dj_queue.runtime import outage, signals
-from dj_queue.runtime.connections import close_connections
+from dj_queue.runtime.connections import close_connection, close_connections
 from dj_queue.runtime.ledger import Ledger
 from dj_queue.runtime.process import Supervision
 from dj_queue.runtime.runner import Runner
@@ -180,7 +180,7 @@ def _recover(dead: Dead) -> bool:
         )
     except Exception as error:
         outage.begin(dead.db, error)
-        dead.db.connection.close()
+        close_connection(dead.db)
         return False
     where = {"database": dead.db.alias, "process": dead.process_id}
     log("claims_recovered", **where, ready=done.ready_count, ended=len(done.ended))

@@ -27,13 +27,6 @@ def looked_after(db: QueueDatabase) -> Iterator[None]:
         tidy_connections(keep=db)
 
 
-def close_connections() -> None:
-    """Close all connections of this thread, each whatever the closing of others raises."""
-    for connection in connections.all(initialized_only=True):
-        with suppress(Exception):
-            connection.close()
-
-
 def tidy_connections(*, keep: QueueDatabase | None = None) -> None:
     """Do what Django does between requests, with this thread's connections.
 

@@ -6,7 +6,6 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from uuid import UUID
 
@@ -31,6 +30,7 @@ from dj_queue.runtime.connections import (
 )
 from dj_queue.runtime.inheritance import Inheritance
 from dj_queue.runtime.ledger import Ledger
+from dj_queue.runtime.returns import Return
 
 BATCH_SIZE = 500
 FIRST_DELAY_SECONDS = 0.05
@@ -39,21 +39,6 @@ TRIES = 5
 """After so many a database that is there is asked whether it minds this outcome or any."""
 
 NOT_STORABLE = (DataError, IntegrityError, TypeError, ValueError)
-
-
-@dataclass
-class Return:
-    """Claims to be given back, and the ledger they stand in; and all that is under these tokens."""
-
-    rows: Sequence[ClaimedExecution]
-    ledger: Ledger
-    tokens: Sequence[UUID] = ()
-    is_recorded: bool = False
-
-    @property
-    def count(self) -> int:
-        """How much there is to do, as `pending_count` counts."""
-        return len(self.rows) + len(self.tokens)
 
 
 class Undone(Exception):

@@ -7,7 +7,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -215,7 +214,6 @@ class Heartbeat(threading.Thread):
             # Idle since the last beat, it may have been cut meanwhile; and so may each of a pool.
             close_connection(self.db)
             try:
-                self.db.connection.close()
                 deregister(self.db, ids)
                 break
             except Exception as error:

@@ -19,12 +19,13 @@ from dj_queue.results import is_coroutine, is_loaded
 from dj_queue.runtime.connections import tidy_connections
 from dj_queue.runtime.coroutines import Ending, Loop
 from dj_queue.runtime.crews import Crew, Mixture
-from dj_queue.runtime.finisher import Finisher, Return
+from dj_queue.runtime.finisher import Finisher
 from dj_queue.runtime.inheritance import Inheritance
 from dj_queue.runtime.lanes import JobLane
 from dj_queue.runtime.poller import Poller
 from dj_queue.runtime.pool import Pool
 from dj_queue.runtime.process import Registration
+from dj_queue.runtime.returns import Return
 
 QUICK_SECONDS = 0.005
 """The first pause after work was found or told of; it doubles up to the polling interval.

@@ -66,7 +66,7 @@ class Command(BaseCommand):
         if not names:
             raise CommandError(NO_BACKEND)
         try:
-            # Whose options are wrong may be led to another database than was meant.
+            # With a wrong option the backend may lead to another database than was meant.
             handles = {db.alias: db for db in map(queue_database, names) if db.options}
         except DjQueueError as error:
             raise CommandError(str(error)) from error
