@@ -11,6 +11,7 @@ from dj_queue.conf import RecurringOptions
 from dj_queue.exceptions import InvalidTaskPath
 from dj_queue.keys import key_of
 from dj_queue.quoting import quoted, quoted_error
+from dj_queue.signatures import require_arguments
 
 NOT_KEPT = ("max_attempts", "concurrency", "run_after")
 
@@ -34,8 +35,9 @@ def task_at(path: str) -> Task:
 def recurring_task(backend: str, options: RecurringOptions) -> Task:
     """Return the Task of a recurring one, with the backend, queue and priority its jobs will have.
 
-    Raises InvalidTaskPath, or InvalidTask where the backend does not take such jobs, the arguments
-    make no concurrency key, or the path's task is changed by `using()` in what no row keeps.
+    Raises InvalidTaskPath, or InvalidTask where the backend does not take such jobs, the function
+    does not take the arguments, they make no concurrency key, or the path's task is changed by
+    `using()` in what no row keeps.
     """
     own = {"queue_name": options.queue_name, "priority": options.priority}
     given: dict[str, Any] = {name: value for name, value in own.items() if value is not None}
@@ -45,6 +47,7 @@ def recurring_task(backend: str, options: RecurringOptions) -> Task:
     rule = getattr(task, "concurrency", None)
     if rule is not None:
         key_of(task, rule, options.args, options.kwargs)
+    require_arguments(task, options.args, options.kwargs)
     return task
 
 

@@ -106,7 +106,7 @@ def test_no_router_is_needed_where_all_queues_live_on_default(settings, change):
 
 
 def test_recurring_tasks_that_are_right_are_silent_and_wrong_options_are_e001s(change):
-    entry = {"task_path": "tests.shop.tasks.sweep", "schedule": "0 3 * * *", "args": [1]}
+    entry = {"task_path": "tests.shop.tasks.add", "schedule": "0 3 * * *", "args": [1, 2]}
     change("default", recurring={"nightly": entry})
     assert found() == {}
 

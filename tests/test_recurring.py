@@ -40,17 +40,18 @@ def now(monkeypatch):
 
 
 def scheduled(db, **given):
-    defaults = {"key": "sum", "task": add, "schedule": "*/5 * * * *", "backend": db.backend}
+    defaults = {"key": "sum", "task": add, "args": (1, 2), "schedule": "*/5 * * * *"}
+    defaults["backend"] = db.backend
     return recurring.schedule(**defaults | given)
 
 
 def test_a_task_is_scheduled_from_now_on(db):
     with statements_only_on(db.alias):
-        row = scheduled(db, args=(1, 2), kwargs={"c": b"3"}, timezone="Europe/Berlin")
+        row = scheduled(db, args=(1,), kwargs={"b": b"3"}, timezone="Europe/Berlin")
 
     assert row == tasks(db)["sum"]
     assert (row.task_path, row.schedule) == ("tests.shop.tasks.add", "*/5 * * * *")
-    assert (row.args, row.kwargs) == ([1, 2], {"c": "3"})
+    assert (row.args, row.kwargs) == ([1], {"b": "3"})
     assert (row.queue_name, row.priority, row.misfire) == ("default", 0, "latest")
     assert (row.timezone, row.is_static, row.is_enabled) == ("Europe/Berlin", False, True)
     assert row.next_run_at == NOW + timedelta(minutes=5)
@@ -163,6 +164,7 @@ def test_a_key_that_is_not_there_is_named(db, act):
         ({"task": "os.system"}, InvalidTaskPath, "nothing was called"),
         ({"args": [datetime(2026, 1, 1, tzinfo=UTC)]}, NotSerializable, r"args\[0\]"),
         ({"kwargs": {1: 2}}, NotSerializable, "kwargs: expected keys"),
+        ({"args": []}, InvalidTask, "expected arguments that tests.shop.tasks"),
         ({"queue_name": "x*"}, InvalidTask, "queue_name"),
         ({"priority": 101}, InvalidTask, "priority"),
         ({"backend": "mail"}, UnknownBackend, "'mail'"),
@@ -194,7 +196,7 @@ def test_a_path_to_what_using_changed_is_refused_as_well(db):
 def test_what_using_changed_and_the_row_keeps_is_kept(db):
     task = stumble.using(queue_name="mail", priority=7, max_attempts=3)
 
-    row = scheduled(db, task=task)
+    row = scheduled(db, task=task, args=("a",))
 
     assert (row.queue_name, row.priority) == ("mail", 7)
 
@@ -207,7 +209,11 @@ def test_a_queue_that_the_backend_does_not_allow_is_refused(db, settings):
 
 
 def test_tasks_of_the_settings_are_not_for_the_api(db, change):
-    change(recurring={"sum": {"task_path": "tests.shop.tasks.add", "schedule": "@daily"}})
+    change(
+        recurring={
+            "sum": {"task_path": "tests.shop.tasks.add", "schedule": "@daily", "args": [1, 2]}
+        }
+    )
     calls = [
         lambda: scheduled(db),
         lambda: recurring.unschedule("sum", db.backend),
@@ -242,8 +248,10 @@ def test_dynamic_tasks_that_are_not_enabled_are_refused(db, change):
 
 
 def test_backends_on_one_database_have_keys_of_their_own():
-    default = recurring.schedule(key="sum", task=add, schedule="@daily", backend="default")
-    alerts = recurring.schedule(key="sum", task=add, schedule="@hourly", backend="alerts")
+    default, alerts = (
+        recurring.schedule(key="sum", task=sweep, schedule="@daily", backend=backend)
+        for backend in ("default", "alerts")
+    )
 
     assert default.pk != alerts.pk
     assert recurring.unschedule("sum", "alerts")

@@ -67,7 +67,7 @@ def test_synchronising_again_changes_nothing(db, change):
     [
         {"task_path": "tests.shop.tasks.echo"},
         {"args": [True, 2]},
-        {"kwargs": {"b": 3}},
+        {"args": [1], "kwargs": {"b": 3}},
         {"queue_name": "mail"},
         {"priority": 9},
         {"misfire": "skip"},
@@ -81,8 +81,8 @@ def test_what_changed_is_updated_and_the_cursor_stays(db, change, changed):
     assert counted(synchronise(db, now=NOW + timedelta(days=9))) == (0, 1, 0)
 
     after = tasks(db)["nightly"]
-    [(name, value)] = changed.items()
-    assert repr(getattr(after, name)) == repr(value)
+    for name, value in changed.items():
+        assert repr(getattr(after, name)) == repr(value)
     assert after.next_run_at == NOW.replace(hour=9) + timedelta(days=1)
 
 
@@ -157,6 +157,8 @@ def test_a_disabled_row_stays_disabled(db, change):
         ({"timezone": "Europe/Nowhere"}, InvalidSchedule),
         ({"task_path": "tests.shop.gone.task"}, InvalidTaskPath),
         ({"task_path": "tests.shop.retries.often"}, InvalidTask),
+        ({"task_path": "tests.shop.tasks.add", "args": [1]}, InvalidTask),
+        ({"task_path": "tests.shop.tasks.add", "args": [1, 2], "kwargs": {"c": 3}}, InvalidTask),
     ],
 )
 def test_a_task_that_cannot_be_kept_leaves_its_row_and_the_others_alone(db, change, bad, error):

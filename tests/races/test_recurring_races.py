@@ -66,7 +66,11 @@ def test_four_schedulers_fire_many_tasks_once_each(db):
 
 def test_schedulers_that_start_together_make_each_static_task_once(db, settings):
     entries = {
-        f"t{number:02d}": {"task_path": "tests.shop.tasks.add", "schedule": "@daily"}
+        f"t{number:02d}": {
+            "task_path": "tests.shop.tasks.add",
+            "schedule": "@daily",
+            "args": [1, 2],
+        }
         for number in range(20)
     }
     changing(settings, db.backend)(recurring=entries)

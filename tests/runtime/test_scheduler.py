@@ -15,7 +15,7 @@ from tests.runtime.units import registered
 
 pytestmark = pytest.mark.django_db(**EVERY)
 
-NIGHTLY = {"task_path": "tests.shop.tasks.add", "schedule": "0 3 * * *"}
+NIGHTLY = {"task_path": "tests.shop.tasks.add", "schedule": "0 3 * * *", "args": [1, 2]}
 
 
 @pytest.fixture
