@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 from uuid import UUID
 
 from django.db import DatabaseError, models
@@ -16,6 +16,7 @@ from dj_queue.engines.line import file_of, in_line, is_alone
 from dj_queue.engines.minutes import ON_CONFLICT, Ended, added_up, minutes_of
 from dj_queue.engines.selectors import Turn, in_turn, turns_of
 from dj_queue.engines.sql import columns, fetched, marks, prepared, prepared_columns, rows_of, table
+from dj_queue.exceptions import InvalidOption
 from dj_queue.models import (
     ClaimedExecution,
     FinishedExecution,
@@ -212,7 +213,7 @@ class SQLiteEngine(ClaimEngine):
         if path is None:
             yield True
             return
-        with open(f"{path}.{LOCK_NAME}", "w") as file:
+        with _lock_file(db, path) as file:
             yield is_alone(file)
 
     def is_transient(self, error: DatabaseError) -> bool:
@@ -238,6 +239,16 @@ def _picked(turns: Sequence[Turn], backend: str, limit: int) -> tuple[str, list[
             params += [backend, *values, limit]
     sql = f"SELECT job_id FROM ({_union(arms)}) ORDER BY turn, priority DESC, job_id LIMIT %s"
     return sql, [*params, limit]
+
+
+def _lock_file(db: QueueDatabase, path: str) -> TextIO:
+    try:
+        return open(f"{path}.{LOCK_NAME}", "w")
+    except OSError as error:
+        raise InvalidOption(
+            f"DATABASES[{db.alias!r}]['NAME']: expected a file in a directory where files can be "
+            f"made, got {path!r}: {error.strerror}"
+        ) from error
 
 
 def _ranges(turn: Turn) -> list[tuple[str, tuple[str, ...]]]:

@@ -40,6 +40,20 @@ def dead(project: Project, port: int) -> dict[str, Any]:
     return {"DATABASES.bulk.HOST": "127.0.0.1", "DATABASES.bulk.PORT": port}
 
 
+def test_a_migration_of_a_dead_database_says_so_and_migrates_the_others(
+    project: Project, closed_port: int
+):
+    project.write(dead(project, closed_port))
+
+    (outcome,) = project.run("dj_queue_migrate")
+
+    assert outcome.status == 1
+    assert "not ready: 1 of 2 queue databases" in outcome.text
+    assert "Traceback" not in outcome.text
+    if is_sqlite(project.databases["bulk"]):
+        assert "DATABASES['bulk']['NAME']: expected a file in a directory" in outcome.text
+
+
 def test_a_dead_database_is_named_and_the_others_are_asked(migrated: Project, closed_port: int):
     migrated.write(dead(migrated, closed_port))
 
