@@ -117,6 +117,8 @@ def settle_arrived(
     ids = [row.job_id for row in dropped]
     if ids:
         delete_jobs(db, ids)
+        # One with a lower limit may have held up those behind it.
+        settle(db, {row.concurrency_key for row in dropped}, now=now)
     return set(ids)
 
 

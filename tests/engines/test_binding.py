@@ -99,8 +99,8 @@ def test_an_enqueue_is_prepared_where_the_options_say_so(db, needs_psycopg, need
     assert prepared == {None: 0, 0: 1}
 
 
-@pytest.mark.usefixtures("bound")
-def test_an_enqueue_replaces_a_connection_that_the_server_ended(db, needs_own_session, monkeypatch):
+@pytest.mark.usefixtures("needs_own_session", "bound")
+def test_an_enqueue_replaces_a_connection_that_the_server_ended(db, monkeypatch):
     # Where health checks are on: as Django does at the first statement of a request.
     for name, value in {"CONN_HEALTH_CHECKS": True, "CONN_MAX_AGE": None}.items():
         monkeypatch.setitem(db.connection.settings_dict, name, value)

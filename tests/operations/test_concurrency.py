@@ -332,6 +332,24 @@ def test_a_transaction_that_is_rolled_back_leaves_no_slot(db):
     assert (states(db), held(db)) == ({}, {})
 
 
+@pytest.mark.parametrize("is_due", [False, True])
+def test_who_waits_behind_a_discarded_job_with_a_lower_limit_goes_on(db, is_due):
+    # As after a deployment that changed the limit. In between, the one in the middle holds it up.
+    due = {"run_after": NOW + timedelta(minutes=1)} if is_due else {}
+    jobs = arrive(
+        db,
+        keyed(db, limit=2, **due),
+        keyed(db, limit=1, discards=True, **due),
+        keyed(db, limit=2, **due),
+    )
+
+    if is_due:
+        dispatch_due(db, now=NOW + timedelta(minutes=2), limit=10)
+
+    assert in_state(db, *jobs) == ["ready", "gone", "ready"]
+    assert held(db) == {"k": 2}
+
+
 def test_inside_a_transaction_a_job_is_discarded_at_the_commit(db, events):
     with transaction.atomic(using=db.alias):
         first, second = arrive(db, keyed(db, discards=True), keyed(db, discards=True))

@@ -325,6 +325,7 @@ class Slots(RuleBasedStateMachine):
             if life.state == "blocked" and life.job.discards_on_conflict and is_first:
                 del self.lives[life.job.id]
                 dropped.add(life.job.id)
+        self.hand_on()
         return dropped
 
     def hand_on(self) -> None:
