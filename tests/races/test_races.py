@@ -107,7 +107,7 @@ def test_a_claim_under_way_is_skipped_or_waited_for(db, needs_row_locks, setting
 def test_a_deadlock_is_tried_again(db, needs_row_locks):
     # Each holds the row that the other wants next: one of them is chosen as the victim.
     first, second = (job.id for job in store(db, count=2))
-    meeting = Barrier(2)
+    meeting, other_is_done = Barrier(2), Event()
     rounds = []
 
     def take(order) -> list:
@@ -115,12 +115,16 @@ def test_a_deadlock_is_tried_again(db, needs_row_locks):
 
         def work() -> int:
             tries.append(1)
+            if len(tries) > 1:
+                # Or it may get the row before the one that has waited for it, and meet it again.
+                assert other_is_done.wait(20)
             taken = engine_for(db).take(db, ReadyExecution, order[:1])
             if len(tries) == 1:
                 meeting.wait(20)
             return len(taken) + len(engine_for(db).take(db, ReadyExecution, order[1:]))
 
         total = in_transaction(db, work)
+        other_is_done.set()
         rounds.append(len(tries))
         return total
 
