@@ -12,9 +12,9 @@ from django.test import Client
 from dj_queue.admin.links import Links
 from dj_queue.compat import InvalidTask, task_backends
 from dj_queue.models import Job, ScheduledExecution
-from dj_queue.observability.jobs import Wanted, find_jobs
+from dj_queue.observability.jobs import JobFilter, find_jobs
 from dj_queue.observability.snapshot import snapshot
-from dj_queue.observability.story import story_of
+from dj_queue.observability.timeline import timeline_of
 from dj_queue.operations.claim import claim
 from dj_queue.operations.dispatch import run_now
 from dj_queue.operations.retry import next_attempt_at
@@ -134,7 +134,7 @@ def test_a_row_beyond_the_calendar_spoils_no_list(db, beyond_job):
     bad, good = beyond_job
 
     rows = db.objects(Job).filter(pk__in=[bad.id, good.id])
-    page = find_jobs(db, Wanted(state="scheduled"))
+    page = find_jobs(db, JobFilter(state="scheduled"))
     result = task_backends[db.backend].get_result(str(bad.id))
 
     assert {each.id for each in rows} == {each.pk for each in page.jobs} == {bad.id, good.id}
@@ -142,7 +142,7 @@ def test_a_row_beyond_the_calendar_spoils_no_list(db, beyond_job):
     assert FIRST - DAY <= run_after <= LAST + DAY
     assert rows.aggregate(Min("run_after"))["run_after__min"] <= LATER
     assert set(rows.values_list("run_after", flat=True)) == {run_after, LATER}
-    assert story_of(db, bad.id).job.run_after == run_after
+    assert timeline_of(db, bad.id).job.run_after == run_after
     assert snapshot(db, now=NOW)
 
 

@@ -14,10 +14,10 @@ from django.core.exceptions import BadRequest, PermissionDenied
 from django.db import DatabaseError, InterfaceError
 from django.http import HttpRequest
 
-from dj_queue.admin import words
-from dj_queue.admin.jobs import filters_of, wanted_of
+from dj_queue.admin import formats
+from dj_queue.admin.jobs import filters_of, job_filter_of
 from dj_queue.admin.links import Links
-from dj_queue.admin.operators import (
+from dj_queue.admin.permissions import (
     AGAIN,
     CLEAR,
     DISCARD,
@@ -34,7 +34,7 @@ from dj_queue.models import RecurringTask
 from dj_queue.observability.databases import outage_of
 from dj_queue.observability.jobs import (
     BY_NAME,
-    Wanted,
+    JobFilter,
     batches,
     count_jobs,
     stored,
@@ -80,8 +80,8 @@ class Done:
 
 
 @dataclass(frozen=True)
-class Wish:
-    """A form's wish: who wants what, where; `now` is when."""
+class ActionRequest:
+    """A form that somebody has sent: their request, its backend, and `now`."""
 
     request: HttpRequest
     db: QueueDatabase
@@ -98,7 +98,7 @@ class Wish:
         return self.field("confirm") == "yes"
 
     def action(self, known: dict[str, Action]) -> Action:
-        """Return the action wanted; raise when there is none such, or it is not allowed."""
+        """Return the requested action; raise when there is none such, or it is not allowed."""
         action = known.get(self.field("action"))
         if action is None:
             raise BadRequest(f"expected one of {', '.join(known)}, got {self.field('action')!r}")
@@ -127,61 +127,63 @@ class Wish:
         )
 
 
-def act_on_queue(wish: Wish) -> dict[str, Any] | None:
+def act_on_queue(form: ActionRequest) -> dict[str, Any] | None:
     """Pause, resume or clear a queue; return the context of a confirmation page, or None."""
-    action, queue = wish.action(QUEUE_ACTIONS), wish.field("queue")
-    return _reaching(wish, lambda: _act_on_queue(wish, action, queue))
+    action, queue = form.action(QUEUE_ACTIONS), form.field("queue")
+    return _reaching(form, lambda: _act_on_queue(form, action, queue))
 
 
-def act_on_jobs(wish: Wish) -> dict[str, Any] | None:
+def act_on_jobs(form: ActionRequest) -> dict[str, Any] | None:
     """Act on jobs chosen or filtered; return the context of a confirmation page, or None."""
-    action, state = wish.action(JOB_ACTIONS), wish.field("state")
+    action, state = form.action(JOB_ACTIONS), form.field("state")
     if state not in action.states:
         raise BadRequest(f"expected one of {', '.join(action.states)}, got {state!r}")
-    wanted = wanted_of(wish.request.POST)
-    if wish.field("all") == "yes":
-        return _reaching(wish, lambda: _act_on_all(wish, action, wanted))
-    ids = [_uuid(each) for each in wish.request.POST.getlist("job")]
-    return _reaching(wish, lambda: _act_on_chosen(wish, action, state, ids))
+    job_filter = job_filter_of(form.request.POST)
+    if form.field("all") == "yes":
+        return _reaching(form, lambda: _act_on_all(form, action, job_filter))
+    ids = [_uuid(each) for each in form.request.POST.getlist("job")]
+    return _reaching(form, lambda: _act_on_chosen(form, action, state, ids))
 
 
-def _reaching(wish: Wish, act: Callable[[], dict[str, Any] | None]) -> dict[str, Any] | None:
+def _reaching(
+    form: ActionRequest, act: Callable[[], dict[str, Any] | None]
+) -> dict[str, Any] | None:
     """Act on a database that answers; of one that does not, say that nothing was changed."""
-    outage = outage_of(wish.db, now=wish.now)
+    outage = outage_of(form.db, now=form.now)
     error = outage.error if outage else ""
     if not outage:
         try:
             return act()
         except (DatabaseError, InterfaceError) as raised:
             error = " ".join(str(raised).split())
-    text = f"Queue database {wish.db.alias} does not answer, the action was not completed: {error}"
-    messages.error(wish.request, text)
+    text = f"Queue database {form.db.alias} does not answer, the action was not completed: {error}"
+    messages.error(form.request, text)
     return None
 
 
-def _act_on_queue(wish: Wish, action: Action, queue: str) -> dict[str, Any] | None:
-    db = wish.db
+def _act_on_queue(form: ActionRequest, action: Action, queue: str) -> dict[str, Any] | None:
+    db = form.db
     if not is_queue_name(queue):
         raise BadRequest(f"expected a queue name of {QUEUE_NAME}, got {queue!r}")
     if queue not in _known_queues(db):
         # Forged, or of a page that is older than the queue's last row.
-        messages.error(wish.request, f"{db.backend} has no queue {queue}: nothing was changed.")
+        messages.error(form.request, f"{db.backend} has no queue {queue}: nothing was changed.")
         return None
     if action is CLEAR:
-        ready = Wanted(state="ready", queue=queue)
-        if not wish.is_confirmed:
-            return _confirmation(wish, action, ready, [("queue", queue)])
+        ready = JobFilter(state="ready", queue=queue)
+        if not form.is_confirmed:
+            return _confirmation(form, action, ready, [("queue", queue)])
         count = clear(db, queue)
-        text = f"Discarded {words.jobs(count)} of queue {queue} on {db.alias}."
+        text = f"Discarded {formats.jobs(count)} of queue {queue} on {db.alias}."
     elif action is PAUSE:
         count = int(queue not in paused_queues(db))
-        pause(db, [queue], now=wish.now)
+        pause(db, [queue], now=form.now)
         text = f"Paused queue {queue} on {db.alias}." if count else f"{queue} was paused already."
     else:
         count = resume(db, [queue])
         text = f"Resumed queue {queue} on {db.alias}." if count else f"{queue} was not paused."
-    wish.log(action, queue, count)
-    wish.tell(action, count, text)
+    form.log(action, queue, count)
+    form.tell(action, count, text)
     return None
 
 
@@ -192,61 +194,63 @@ def _known_queues(db: QueueDatabase) -> set[str]:
 
 
 def _act_on_chosen(
-    wish: Wish, action: Action, state: str, ids: Sequence[UUID]
+    form: ActionRequest, action: Action, state: str, ids: Sequence[UUID]
 ) -> dict[str, Any] | None:
     if not ids:
-        messages.warning(wish.request, "Nothing was changed: no job is selected.")
+        messages.warning(form.request, "Nothing was changed: no job is selected.")
         return None
-    if action.asks and not wish.is_confirmed:
+    if action.asks and not form.is_confirmed:
         chosen = [("job", str(each)) for each in ids]
-        return _asking(wish, action, len(ids), f"{len(ids)}", [("state", state), *chosen])
-    done = _do(wish, action, state, ids)
-    wish.log(action, "", done.count, ids)
-    wish.tell(action, done.count, _said(wish, action, done, len(ids)))
+        return _asking(form, action, len(ids), f"{len(ids)}", [("state", state), *chosen])
+    done = _do(form, action, state, ids)
+    form.log(action, "", done.count, ids)
+    form.tell(action, done.count, _said(form, action, done, len(ids)))
     return None
 
 
-def _act_on_all(wish: Wish, action: Action, wanted: Wanted) -> dict[str, Any] | None:
-    fields = [("all", "yes"), *filters_of(wanted).items()]
-    if not wish.is_confirmed:
-        return _confirmation(wish, action, wanted, fields)
-    request_id, deadline = _uuid(wish.field("request")), time.monotonic() + MOST_SECONDS
-    done, asked = Done(), 0
+def _act_on_all(
+    form: ActionRequest, action: Action, job_filter: JobFilter
+) -> dict[str, Any] | None:
+    fields = [("all", "yes"), *filters_of(job_filter).items()]
+    if not form.is_confirmed:
+        return _confirmation(form, action, job_filter, fields)
+    request_id, deadline = _uuid(form.field("request")), time.monotonic() + MOST_SECONDS
+    done, requested = Done(), 0
     # Not the jobs that came after the page was made: those enqueued again would go round for ever.
-    for ids in batches(wish.db, wanted, size=BATCH, before=request_id):
-        now_done = _do(wish, action, wanted.state, ids)
-        wish.log(action, wanted.queue, now_done.count, ids)
-        done, asked = done + now_done, asked + len(ids)
+    for ids in batches(form.db, job_filter, size=BATCH, before=request_id):
+        now_done = _do(form, action, job_filter.state, ids)
+        form.log(action, job_filter.queue, now_done.count, ids)
+        done, requested = done + now_done, requested + len(ids)
         if time.monotonic() > deadline:
-            messages.warning(wish.request, "There may be more jobs: repeat the action for them.")
+            messages.warning(form.request, "There may be more jobs: repeat the action for them.")
             break
-    wish.tell(action, done.count, _said(wish, action, done, asked))
+    form.tell(action, done.count, _said(form, action, done, requested))
     return None
 
 
-def _do(wish: Wish, action: Action, state: str, ids: Sequence[UUID]) -> Done:
-    db = wish.db
+def _do(form: ActionRequest, action: Action, state: str, ids: Sequence[UUID]) -> Done:
+    db = form.db
     if action is DISCARD:
         return Done(discard(db, BY_NAME[state], ids))
     keyed = with_key(db, state, ids)
     if action is AGAIN:
-        request = _uuid(wish.field("request"))
+        request = _uuid(form.field("request"))
         copies = [copy_id(each, request) for each in keyed]
         keyed = list(set(copies) - stored(db, copies))
-        count = enqueue_again(db, ids, request=request, now=wish.now)
+        count = enqueue_again(db, ids, request=request, now=form.now)
     else:
         count = (retry if action is RETRY else run_now)(db, ids)
     blocked, left = stored(db, keyed, state="blocked"), stored(db, keyed)
     return Done(count, len(blocked), len(keyed) - len(left))
 
 
-def _said(wish: Wish, action: Action, done: Done, asked: int) -> str:
+def _said(form: ActionRequest, action: Action, done: Done, requested: int) -> str:
     at_once = done.count - done.blocked - done.discarded
-    said = [f"{action.done} {words.jobs(at_once)} on {wish.db.alias}."]
+    said = [f"{action.done} {formats.jobs(at_once)} on {form.db.alias}."]
     rest = {
         WAIT: done.blocked,
         FOUND_NONE: done.discarded,
-        MOVED_ON: asked - done.count,
+        MOVED_ON: requested - done.count,
     }
     for (one, more), count in rest.items():
         if count:
@@ -255,24 +259,24 @@ def _said(wish: Wish, action: Action, done: Done, asked: int) -> str:
 
 
 def _confirmation(
-    wish: Wish, action: Action, wanted: Wanted, fields: Sequence[tuple[str, str]]
+    form: ActionRequest, action: Action, job_filter: JobFilter, fields: Sequence[tuple[str, str]]
 ) -> dict[str, Any]:
-    count = count_jobs(wish.db, wanted)
-    return _asking(wish, action, count.value, str(count), fields)
+    count = count_jobs(form.db, job_filter)
+    return _asking(form, action, count.value, str(count), fields)
 
 
 def _asking(
-    wish: Wish, action: Action, number: int, count: str, fields: Sequence[tuple[str, str]]
+    form: ActionRequest, action: Action, number: int, count: str, fields: Sequence[tuple[str, str]]
 ) -> dict[str, Any]:
-    carried = [("action", action.name), ("request", wish.field("request")), *fields]
+    carried = [("action", action.name), ("request", form.field("request")), *fields]
     return {
         "action": action,
         "number": number,
-        "jobs": words.jobs(count),
-        "fields": [*carried, ("next", wish.links.back(wish.request))],
+        "jobs": formats.jobs(count),
+        "fields": [*carried, ("next", form.links.back(form.request))],
         "filters": [(name, value) for name, value in fields if name not in ("all", "job")],
-        "back": wish.links.back(wish.request),
-        "post_to": wish.request.get_full_path(),
+        "back": form.links.back(form.request),
+        "post_to": form.request.get_full_path(),
     }
 
 

@@ -8,9 +8,9 @@ from datetime import datetime
 from operator import attrgetter
 from typing import Any
 
-from dj_queue.admin import words
+from dj_queue.admin import formats
 from dj_queue.admin.links import Links
-from dj_queue.admin.operators import CLEAR, PAUSE, RESUME, Action, Operator
+from dj_queue.admin.permissions import CLEAR, PAUSE, RESUME, Action, Operator
 from dj_queue.admin.tables import Button, Cell, Column
 from dj_queue.engines.tallies import Count
 from dj_queue.observability.databases import BackendRow
@@ -63,7 +63,7 @@ def backend_columns(context: Context) -> list[Column]:
     def reachable(row: BackendRow) -> Cell:
         if row.outage is None:
             return Cell("yes", tone="good")
-        since = f"unreachable since {words.moment(row.outage.since)}"
+        since = f"unreachable since {formats.moment(row.outage.since)}"
         return Cell(since, title=row.outage.error, tone="bad")
 
     def failed(row: BackendRow) -> Cell:
@@ -141,10 +141,10 @@ def process_columns() -> list[Column]:
         return Cell(row.name, note=f"under {row.supervisor_name}", tone="child")
 
     def heartbeat(row: ProcessRow) -> Cell:
-        age = words.ago(row.heartbeat_seconds)
-        text = f"{words.moment(row.last_heartbeat_at)} {age}"
+        age = formats.ago(row.heartbeat_seconds)
+        text = f"{formats.moment(row.last_heartbeat_at)} {age}"
         tone = "" if row.is_live else "bad"
-        return Cell(text, title=words.exact(row.heartbeat_seconds), tone=tone)
+        return Cell(text, title=formats.exact(row.heartbeat_seconds), tone=tone)
 
     def state(row: ProcessRow) -> Cell:
         return Cell("live", tone="good") if row.is_live else Cell("stale", tone="bad")
@@ -209,17 +209,17 @@ def time_column(
     def cell(row: Any) -> Cell:
         at = read(row)
         if at is None:
-            return Cell(words.NOTHING, tone="quiet")
+            return Cell(formats.NOTHING, tone="quiet")
         seconds = (at - now).total_seconds()
-        away = words.duration(abs(seconds))
-        return Cell(words.moment(at), title=f"in {away}" if seconds > 0 else f"{away} ago")
+        away = formats.duration(abs(seconds))
+        return Cell(formats.moment(at), title=f"in {away}" if seconds > 0 else f"{away} ago")
 
     return Column(label, cell, read, field, tone="time")
 
 
 def _count(count: Count | None, tone: str = "", href: str = "") -> Cell:
     if count is None:
-        return Cell(words.NOTHING, href, tone="quiet")
+        return Cell(formats.NOTHING, href, tone="quiet")
     return Cell(str(count), href, tone=tone if count else "quiet")
 
 
@@ -229,14 +229,14 @@ def _number(number: int | None, tone: str = "") -> Cell:
 
 
 def _optional(number: int | None) -> str:
-    return words.NOTHING if number is None else f"{number:,}"
+    return formats.NOTHING if number is None else f"{number:,}"
 
 
 def _latency() -> Column:
     def cell(row: Any) -> Cell:
         seconds = row.latency_seconds
         tone = "quiet" if seconds is None else "bad" if seconds >= SLOW_SECONDS else ""
-        return Cell(words.duration(seconds), title=words.exact(seconds), tone=tone)
+        return Cell(formats.duration(seconds), title=formats.exact(seconds), tone=tone)
 
     return Column("latency", cell, lambda row: row.latency_seconds)
 
@@ -251,7 +251,7 @@ def _queue_name(context: Context) -> Column:
 def _plain(label: str, name: str, tone: str = "") -> Column:
     """Return a column of text as it is."""
     read = attrgetter(name)
-    return Column(label, lambda row: Cell(str(read(row)) or words.NOTHING), read, tone=tone)
+    return Column(label, lambda row: Cell(str(read(row)) or formats.NOTHING), read, tone=tone)
 
 
 def _numbered(label: str, name: str, tone: str = "") -> Column:

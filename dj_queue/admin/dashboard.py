@@ -15,13 +15,13 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 
 from dj_queue import timezone
-from dj_queue.admin import names, words  # noqa: F401 - names registers the converter used below
-from dj_queue.admin.actions import Wish, act_on_jobs, act_on_queue
+from dj_queue.admin import formats, names  # noqa: F401 - names registers the converter used below
+from dj_queue.admin.actions import ActionRequest, act_on_jobs, act_on_queue
 from dj_queue.admin.jobs import job_list, job_page, queue_page
 from dj_queue.admin.links import Links
-from dj_queue.admin.operators import Operator
 from dj_queue.admin.overview import look, overview
-from dj_queue.admin.rows import BY_NAME, RowsAdmin, changelist
+from dj_queue.admin.permissions import Operator
+from dj_queue.admin.raw_rows import BY_NAME, RowsAdmin, changelist
 from dj_queue.observability.databases import Outage, outage_of
 from dj_queue.observability.snapshot import as_json
 from dj_queue.routers import QueueDatabase, queue_database
@@ -168,7 +168,7 @@ class DashboardAdmin(admin.ModelAdmin):
     def _away(
         self, request: HttpRequest, db: QueueDatabase, title: str, outage: Outage
     ) -> HttpResponse:
-        shown = {"outage": outage, "since": words.moment(outage.since)}
+        shown = {"outage": outage, "since": formats.moment(outage.since)}
         response = self._render(request, db, ("away", title), shown)
         response.status_code = 503
         return response
@@ -178,10 +178,10 @@ class DashboardAdmin(admin.ModelAdmin):
         request: HttpRequest,
         db: QueueDatabase,
         now: datetime,
-        act: Callable[[Wish], dict[str, Any] | None],
+        act: Callable[[ActionRequest], dict[str, Any] | None],
     ) -> HttpResponse:
         links = self._links(db.backend)
-        question = act(Wish(request, db, links, now))
+        question = act(ActionRequest(request, db, links, now))
         if question is None:
             return HttpResponseRedirect(links.back(request))
         return self._render(request, db, ("confirm", "Are you sure?"), question)

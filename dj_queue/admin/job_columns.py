@@ -8,7 +8,7 @@ from typing import Any
 
 from django.utils.text import Truncator
 
-from dj_queue.admin import words
+from dj_queue.admin import formats
 from dj_queue.admin.columns import time_column
 from dj_queue.admin.links import Links
 from dj_queue.admin.tables import Cell, Column
@@ -87,11 +87,11 @@ def _own(name: str) -> Callable[[Job], Any]:
 
 
 def _state(job: Job) -> Cell:
-    state = getattr(state_row(job), "state", words.NOTHING)
+    state = getattr(state_row(job), "state", formats.NOTHING)
     return Cell(state, tone={"failed": "bad", "blocked": "warn"}.get(state, ""))
 
 
 def _took(job: Job) -> Cell:
     row = state_row(job)
     seconds = (row.finished_at - row.started_at).total_seconds()
-    return Cell(words.duration(seconds), title=words.exact(seconds))
+    return Cell(formats.duration(seconds), title=formats.exact(seconds))

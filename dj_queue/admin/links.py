@@ -56,8 +56,8 @@ class Links:
 
     def back(self, request: HttpRequest) -> str:
         """Return where a form wants to return to, if that is a page of this backend."""
-        wanted = request.POST.get("next", "")
-        is_ours = wanted.startswith(self.overview()) and url_has_allowed_host_and_scheme(
-            wanted, allowed_hosts={request.get_host()}
+        address = request.POST.get("next", "")
+        is_ours = address.startswith(self.overview()) and url_has_allowed_host_and_scheme(
+            address, allowed_hosts={request.get_host()}
         )
-        return wanted if is_ours else self.overview()
+        return address if is_ours else self.overview()

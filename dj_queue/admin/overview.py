@@ -9,7 +9,8 @@ from typing import Any
 
 from django.http import HttpRequest
 
-from dj_queue.admin import words
+from dj_queue.admin import formats
+from dj_queue.admin.charts import charts_of
 from dj_queue.admin.columns import (
     Context,
     backend_columns,
@@ -20,12 +21,11 @@ from dj_queue.admin.columns import (
     shared_columns,
 )
 from dj_queue.admin.links import Links
-from dj_queue.admin.operators import Operator
-from dj_queue.admin.pictures import pictures_of
-from dj_queue.admin.rows import RAW_ROWS
-from dj_queue.admin.tables import Asked, Column, Table, table_of
+from dj_queue.admin.permissions import Operator
+from dj_queue.admin.raw_rows import RAW_ROWS
+from dj_queue.admin.tables import Column, Table, TableQuery, table_of
 from dj_queue.observability.databases import BackendRow, backend_rows, outage_of
-from dj_queue.observability.snapshot import Snapshot, snapshot, troubles
+from dj_queue.observability.snapshot import Snapshot, problems, snapshot
 from dj_queue.routers import QueueDatabase
 from dj_queue.routers.registry import backends_on
 
@@ -86,15 +86,15 @@ def overview(
     context = Context(links, Operator.of(request), siblings)
 
     def table(name: str, columns: Sequence[Column], rows: Sequence[Any]) -> Table:
-        asked = Asked(name, columns, request.GET)
-        return table_of(asked, rows, size=SIZES[name], empty=EMPTY[name])
+        query = TableQuery(name, columns, request.GET)
+        return table_of(query, rows, size=SIZES[name], empty=EMPTY[name])
 
     return {
         "seen": seen,
-        "away_since": words.moment(seen.outage.since) if seen.outage else "",
+        "away_since": formats.moment(seen.outage.since) if seen.outage else "",
         "siblings": siblings,
-        "troubles": [
-            (each, _place(each.queue, each.state, links)) for each in troubles(seen, backends)
+        "problems": [
+            (each, _place(each.queue, each.state, links)) for each in problems(seen, backends)
         ],
         "cards": _cards(seen, links),
         "backends_table": table("backends", backend_columns(context), backends)
@@ -107,7 +107,7 @@ def overview(
         "shared_table": table("shared", shared_columns(context), seen.shared)
         if seen.shared
         else None,
-        "pictures": [] if seen.outage else pictures_of(db.reader, now=now),
+        "charts": [] if seen.outage else charts_of(db.reader, now=now),
         "raw_rows": [
             (label, [(each.title, links.to("rows", rows=each.name)) for each in group])
             for label, group in _visible(context.operator)

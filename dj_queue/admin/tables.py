@@ -112,7 +112,7 @@ class Header:
 
 
 @dataclass(frozen=True)
-class Asked:
+class TableQuery:
     """What a query string asks of one table; what makes no sense is as if it were not there."""
 
     name: str
@@ -132,7 +132,7 @@ class Asked:
 
     @property
     def page(self) -> str:
-        """Return the page's number as it was asked for."""
+        """Return the page's number as it was requested."""
         return self.query.get(f"{self.name}_page", "1")
 
     @property
@@ -180,7 +180,7 @@ class Asked:
 class Table:
     """A table ready to be shown."""
 
-    asked: Asked
+    query: TableQuery
     page: Page
     empty: str
     is_capped: bool = False
@@ -189,19 +189,19 @@ class Table:
     @property
     def name(self) -> str:
         """Its name in the query string and the page."""
-        return self.asked.name
+        return self.query.name
 
     @property
     def headers(self) -> list[Header]:
         """Its columns' headers."""
-        return list(self.asked.headers())
+        return list(self.query.headers())
 
     @cached_property
     def rows(self) -> list[tuple[str, list[Shown]]]:
         """Its rows: what to select each by, if anything, and its cells."""
         values = self.selection or [""] * len(self.page.object_list)
         return [
-            (value, [column.shown(row) for column in self.asked.columns])
+            (value, [column.shown(row) for column in self.query.columns])
             for value, row in zip(values, self.page.object_list, strict=True)
         ]
 
@@ -220,19 +220,19 @@ class Table:
             return []
         numbers = paginator.get_elided_page_range(self.page.number, on_each_side=2, on_ends=1)
         return [
-            (str(each), "" if each in (self.page.number, "…") else self.asked.url(page=str(each)))
+            (str(each), "" if each in (self.page.number, "…") else self.query.url(page=str(each)))
             for each in numbers
         ]
 
 
-def table_of(asked: Asked, rows: Sequence[Any], *, size: int, empty: str) -> Table:
-    """Sort rows at hand and take the page that is asked for."""
+def table_of(query: TableQuery, rows: Sequence[Any], *, size: int, empty: str) -> Table:
+    """Sort rows at hand and take the page that is requested."""
     ordered = list(rows)
-    for index, is_descending in reversed(asked.sort):
-        key = asked.columns[index].key
+    for index, is_descending in reversed(query.sort):
+        key = query.columns[index].key
         assert key is not None
         ordered.sort(key=_nones_last(key, is_descending), reverse=is_descending)
-    return Table(asked, Paginator(ordered, size).get_page(asked.page), empty)
+    return Table(query, Paginator(ordered, size).get_page(query.page), empty)
 
 
 def _nones_last(

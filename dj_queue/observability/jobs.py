@@ -40,7 +40,7 @@ ORDERS = {
 
 
 @dataclass(frozen=True)
-class Wanted:
+class JobFilter:
     """Which of a backend's jobs: "" and None stand for any.
 
     `text` is an id, or part of the task's path, of the arguments' JSON, or of the last error;
@@ -78,21 +78,26 @@ class JobPage:
 
 
 def find_jobs(
-    db: QueueDatabase, wanted: Wanted, *, order: Sequence[str] = (), start: int = 0, size: int = 100
+    db: QueueDatabase,
+    job_filter: JobFilter,
+    *,
+    order: Sequence[str] = (),
+    start: int = 0,
+    size: int = 100,
 ) -> JobPage:
     """Return jobs in `order` (fields of the state's row, or of `job__`), `size` from `start` on.
 
     At most 10,000 are counted. Up to four statements.
     """
-    rows, is_partial = _matching(db, wanted), False
-    if (wanted.is_searched and wanted.job_id is None) or order:
-        floor = _own(db, wanted).order_by("-pk").values_list("pk", flat=True)
+    rows, is_partial = _matching(db, job_filter), False
+    if (job_filter.is_searched and job_filter.job_id is None) or order:
+        floor = _own(db, job_filter).order_by("-pk").values_list("pk", flat=True)
         oldest = list(floor[WINDOW : WINDOW + 1])
         if oldest:
             rows, is_partial = rows.filter(pk__gt=oldest[0]), True
-    ordered = rows.order_by(*(*order, "pk") if order else ORDERS[wanted.state])
+    ordered = rows.order_by(*(*order, "pk") if order else ORDERS[job_filter.state])
     ids, stop = ordered.values_list("pk", flat=True), min(start + size, FINISHED_CAP)
-    if wanted.is_searched:
+    if job_filter.is_searched:
         # Looking is what costs: all that is found is fetched at once, instead of counted first.
         found = list(ids[: FINISHED_CAP + 1])
         count, page = len(found), found[start:stop]
@@ -100,20 +105,24 @@ def find_jobs(
         # The window is full when there is something behind it.
         count = WINDOW if is_partial else rows.order_by()[: FINISHED_CAP + 1].count()
         page = list(ids[start:stop])
-    return JobPage(_loaded(db, page, wanted.state), Count.up_to(FINISHED_CAP, count), is_partial)
+    return JobPage(
+        _loaded(db, page, job_filter.state), Count.up_to(FINISHED_CAP, count), is_partial
+    )
 
 
-def count_jobs(db: QueueDatabase, wanted: Wanted) -> Count:
-    """Count the jobs that are wanted, old ones included, up to 10,000."""
-    rows = _matching(db, wanted).order_by()
+def count_jobs(db: QueueDatabase, job_filter: JobFilter) -> Count:
+    """Count the jobs that match, old ones included, up to 10,000."""
+    rows = _matching(db, job_filter).order_by()
     return Count.up_to(FINISHED_CAP, rows[: FINISHED_CAP + 1].count())
 
 
-def batches(db: QueueDatabase, wanted: Wanted, *, size: int, before: UUID) -> Iterator[list[UUID]]:
-    """Give the ids of the jobs wanted made before `before`, oldest first, `size` at a time."""
+def batches(
+    db: QueueDatabase, job_filter: JobFilter, *, size: int, before: UUID
+) -> Iterator[list[UUID]]:
+    """Give the ids of matching jobs enqueued before `before`, oldest first, `size` at a time."""
     last: UUID | None = None
     while True:
-        rows = _matching(db, wanted).filter(pk__lt=before).order_by("pk")
+        rows = _matching(db, job_filter).filter(pk__lt=before).order_by("pk")
         if last is not None:
             rows = rows.filter(pk__gt=last)
         ids = list(rows.values_list("pk", flat=True)[:size])
@@ -159,43 +168,43 @@ def _relations() -> list[str]:
     return [state.__name__.lower() for state in STATES]
 
 
-def _own(db: QueueDatabase, wanted: Wanted) -> QuerySet[Any]:
-    """Return the rows in which the wanted jobs are: of their state, or the jobs themselves."""
-    model: type[Any] = BY_NAME.get(wanted.state, Job)
+def _own(db: QueueDatabase, job_filter: JobFilter) -> QuerySet[Any]:
+    """Return the rows in which the matching jobs are: of their state, or the jobs themselves."""
+    model: type[Any] = BY_NAME.get(job_filter.state, Job)
     rows: QuerySet[Any] = db.objects(model).filter(backend=db.backend)
-    if wanted.queue:
-        rows = rows.filter(queue_name=wanted.queue)
+    if job_filter.queue:
+        rows = rows.filter(queue_name=job_filter.queue)
     # An id begins with the time it was made: a span of time is a span of the primary key.
-    if wanted.since:
-        rows = rows.filter(pk__gte=first_id_at(wanted.since - CLOCKS_APART))
-    if wanted.until:
-        rows = rows.filter(pk__lt=first_id_at(wanted.until + CLOCKS_APART))
+    if job_filter.since:
+        rows = rows.filter(pk__gte=first_id_at(job_filter.since - CLOCKS_APART))
+    if job_filter.until:
+        rows = rows.filter(pk__lt=first_id_at(job_filter.until + CLOCKS_APART))
     return rows
 
 
-def _matching(db: QueueDatabase, wanted: Wanted) -> QuerySet[Any]:
-    rows, job = _own(db, wanted), "job__" if wanted.state else ""
-    if wanted.task:
-        rows = rows.filter(**{f"{job}task_path": wanted.task})
-    if wanted.since:
-        rows = rows.filter(**{f"{job}enqueued_at__gte": wanted.since})
-    if wanted.until:
-        rows = rows.filter(**{f"{job}enqueued_at__lt": wanted.until})
-    if wanted.job_id is not None:
-        return rows.filter(pk=wanted.job_id)
-    if wanted.text:
-        rows = rows.filter(_mentions(wanted, job))
+def _matching(db: QueueDatabase, job_filter: JobFilter) -> QuerySet[Any]:
+    rows, job = _own(db, job_filter), "job__" if job_filter.state else ""
+    if job_filter.task:
+        rows = rows.filter(**{f"{job}task_path": job_filter.task})
+    if job_filter.since:
+        rows = rows.filter(**{f"{job}enqueued_at__gte": job_filter.since})
+    if job_filter.until:
+        rows = rows.filter(**{f"{job}enqueued_at__lt": job_filter.until})
+    if job_filter.job_id is not None:
+        return rows.filter(pk=job_filter.job_id)
+    if job_filter.text:
+        rows = rows.filter(_mentions(job_filter, job))
     return rows
 
 
-def _mentions(wanted: Wanted, job: str) -> Q:
-    text = wanted.text.replace("\x00", "")
+def _mentions(job_filter: JobFilter, job: str) -> Q:
+    text = job_filter.text.replace("\x00", "")
     as_json = json.dumps(text, ensure_ascii=False)[1:-1]
     found = Q(**{f"{job}task_path__icontains": text})
     for name in ("args", "kwargs"):
         found |= Q(**{f"{job}{name}__icontains": as_json})
-    if wanted.state in ("", "failed"):
-        error = "" if wanted.state else "failedexecution__"
+    if job_filter.state in ("", "failed"):
+        error = "" if job_filter.state else "failedexecution__"
         found |= Q(**{f"{error}exception_path__icontains": text})
         found |= Q(**{f"{error}message__icontains": text})
     return found

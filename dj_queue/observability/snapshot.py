@@ -69,7 +69,7 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
-class Trouble:
+class Problem:
     """One thing that is wrong: what, and the queue it concerns, or the section of the page."""
 
     text: str
@@ -109,27 +109,27 @@ def _read(db: QueueDatabase, now: datetime) -> Snapshot:
     )
 
 
-def troubles(seen: Snapshot, backends: Iterable[BackendRow] = ()) -> list[Trouble]:
+def problems(seen: Snapshot, backends: Iterable[BackendRow] = ()) -> list[Problem]:
     """Say what is wrong, the worst first: databases, lost processes, failures, queues that wait."""
     found = [
-        Trouble(f"database {alias} is away", section="backends")
+        Problem(f"database {alias} is away", section="backends")
         for alias in dict.fromkeys(each.database for each in backends if not each.is_reachable)
     ]
     if seen.outage and not found:
-        found.append(Trouble(f"database {seen.db.reader.alias} is away"))
+        found.append(Problem(f"database {seen.db.reader.alias} is away"))
     stale = [each for each in seen.processes if not each.is_live]
     if stale:
         hosts = ", ".join(sorted({each.hostname for each in stale}))
         noun = "process has" if len(stale) == 1 else "processes have"
-        found.append(Trouble(f"{len(stale)} {noun} gone silent on {hosts}", section="processes"))
+        found.append(Problem(f"{len(stale)} {noun} gone silent on {hosts}", section="processes"))
     if not seen.processes and seen.total("ready"):
-        found.append(Trouble("no worker is running", section="processes"))
+        found.append(Problem("no worker is running", section="processes"))
     for queue in sorted(seen.queues, key=lambda each: (-each.failed.value, each.name)):
         waits = _waits(queue, is_served=bool(seen.processes))
         texts = [f"{queue.failed} failed"] * bool(queue.failed) + [waits] * bool(waits)
         if texts:
             state = "failed" if queue.failed else "ready"
-            found.append(Trouble(", ".join(texts), queue.name, state))
+            found.append(Problem(", ".join(texts), queue.name, state))
     return found
 
 
@@ -152,6 +152,6 @@ def as_json(seen: Snapshot, backends: Sequence[BackendRow] = ()) -> dict[str, An
         "database": seen.db.alias,
         **known,
         "facts": {fact.label: fact.value for fact in seen.facts},
-        "troubles": [asdict(each) for each in troubles(seen, backends)],
+        "problems": [asdict(each) for each in problems(seen, backends)],
         "backends": [asdict(each) for each in backends],
     }

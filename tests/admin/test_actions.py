@@ -152,7 +152,7 @@ def test_nothing_selected_is_said(press):
 
 def test_a_bulk_takes_the_whole_filter_after_a_question(press, db, monkeypatch):
     monkeypatch.setattr("dj_queue.admin.actions.BATCH", 2)
-    wanted = in_state(db, FailedExecution, 5, queue_name="mail", task_path="shop.tasks.send")
+    job_filter = in_state(db, FailedExecution, 5, queue_name="mail", task_path="shop.tasks.send")
     other_queue = in_state(db, FailedExecution, queue_name="post", task_path="shop.tasks.send")
     other_task = in_state(db, FailedExecution, queue_name="mail")
     sibling = in_state(
@@ -167,7 +167,9 @@ def test_a_bulk_takes_the_whole_filter_after_a_question(press, db, monkeypatch):
 
     assert (buttons, f"<b>{db.alias}</b>" in html) == (["Yes, retry 5 jobs"], True)
     assert press.said("jobs", **fields) == f"Retried 5 jobs on {db.alias}."
-    assert {job.id: states(db)[job.id] for job in wanted} == {job.id: ["ready"] for job in wanted}
+    assert {job.id: states(db)[job.id] for job in job_filter} == {
+        job.id: ["ready"] for job in job_filter
+    }
     for job in (*other_queue, *other_task, *sibling, *left):
         assert states(db)[job.id] == ["failed"]
 

@@ -107,7 +107,7 @@ def test_a_local_time_that_comes_twice_or_never_breaks_no_page(read, typed, show
     assert f'name="until" step="1" value="{shown}"' in read(f"jobs/?until={typed}")
 
 
-def test_pictures_show_local_times(db, read):
+def test_charts_show_local_times(db, read):
     minute = datetime.now(UTC).replace(second=0, microsecond=0)
     db.objects(QueueMinute).create(
         backend=db.backend, queue_name="mail", minute=minute, process_id=new_id(), finished=3

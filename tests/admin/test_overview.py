@@ -8,7 +8,7 @@ from django.db import connections
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from dj_queue.admin.words import moment
+from dj_queue.admin.formats import moment
 from dj_queue.compat import BaseTaskBackend
 from dj_queue.models import (
     STATES,
@@ -342,9 +342,9 @@ def test_trouble_is_named_first(viewer, db):
 
     html = overview_of(viewer, db.backend).html
 
-    troubles = html.partition('id="troubles"')[2].partition("</div>")[0]
+    problems = html.partition('id="problems"')[2].partition("</div>")[0]
     for text in ("<b>mail</b> 30 failed", "paused with 2 ready", "1 ready and no worker"):
-        assert text in troubles
+        assert text in problems
 
 
 def test_all_is_well_is_said_as_well(viewer, db):

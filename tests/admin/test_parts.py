@@ -1,4 +1,4 @@
-"""Words, tables and pictures: the parts that pages are made of."""
+"""Formats, tables and charts: the parts that pages are made of."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -6,8 +6,8 @@ import pytest
 from django.http import QueryDict
 from django.test import override_settings
 
-from dj_queue.admin import pictures, words
-from dj_queue.admin.tables import Asked, Cell, Column, table_of
+from dj_queue.admin import charts, formats
+from dj_queue.admin.tables import Cell, Column, TableQuery, table_of
 from dj_queue.observability.minutes import HOUR, Series, Step
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -29,14 +29,14 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
     ],
 )
 def test_durations_are_what_a_person_wants(seconds, text):
-    assert words.duration(seconds) == text
-    assert words.exact(seconds) == ("" if seconds is None else f"{seconds:.1f} s")
+    assert formats.duration(seconds) == text
+    assert formats.exact(seconds) == ("" if seconds is None else f"{seconds:.1f} s")
 
 
 @override_settings(TIME_ZONE="Europe/Berlin")
 def test_times_are_those_of_the_project():
-    assert words.moment(NOON) == "2026-01-01 13:00:00"
-    assert words.moment(None) == "-"
+    assert formats.moment(NOON) == "2026-01-01 13:00:00"
+    assert formats.moment(None) == "-"
 
 
 def asked(query, name="things"):
@@ -45,7 +45,7 @@ def asked(query, name="things"):
         Column("number", lambda row: Cell(str(row[1])), lambda row: row[1]),
         Column("plain", lambda row: Cell("")),
     ]
-    return Asked(name, columns, QueryDict(query))
+    return TableQuery(name, columns, QueryDict(query))
 
 
 ROWS = [("b", 1), ("a", None), ("c", 1), ("a", 2)]
@@ -99,34 +99,34 @@ def series(queue, *steps):
 
 
 def test_bars_stand_on_each_other_and_fill_the_height():
-    picture = pictures._throughput(series("mail", (3, 1, 0.5), (0, 0, None), (8, 0, 0.1)))
+    chart = charts._throughput(series("mail", (3, 1, 0.5), (0, 0, None), (8, 0, 0.1)))
 
-    finished, failed, highest = picture.bars
+    finished, failed, highest = chart.bars
     assert (finished.tone, failed.tone) == ("finished", "failed")
-    assert finished.y + finished.height == pictures.HEIGHT
+    assert finished.y + finished.height == charts.HEIGHT
     assert failed.y + failed.height == finished.y
-    assert (highest.height, highest.y) == (pictures.HEIGHT, 0)
-    assert picture.summary == "11 finished, 1 failed"
+    assert (highest.height, highest.y) == (charts.HEIGHT, 0)
+    assert chart.summary == "11 finished, 1 failed"
     assert "3 finished, 1 failed" in finished.title
 
 
 def test_a_curve_has_gaps_where_nothing_ended():
     mail = series("mail", (1, 0, 2.0), (0, 0, None), (1, 0, 90.0))
 
-    picture = pictures._latency(mail, [(mail, "line-1")])
+    chart = charts._latency(mail, [(mail, "line-1")])
 
-    (line,) = picture.lines
+    (line,) = chart.lines
     assert (line.name, len(line.pieces), line.peak) == ("mail", 2, "1 min 30 s")
-    assert picture.summary == "longest mean wait 1 min 30 s"
+    assert chart.summary == "longest mean wait 1 min 30 s"
 
 
 def test_a_queue_has_one_colour_in_the_hour_and_the_day(monkeypatch):
     wait = (1, 0, 2.0)
     mail, post, others = (series(name, wait) for name in ("mail", "post", "others"))
     spans = iter([(others, [mail, post]), (others, [others, post, mail])])
-    monkeypatch.setattr(pictures, "read_series", lambda *_, **__: next(spans))
+    monkeypatch.setattr(charts, "read_series", lambda *_, **__: next(spans))
 
-    _, hour, _, day = pictures.pictures_of(None, now=NOON)
+    _, hour, _, day = charts.charts_of(None, now=NOON)
 
     assert [(line.name, line.tone) for line in hour.lines] == [
         ("mail", "line-1"),
@@ -142,5 +142,5 @@ def test_a_queue_has_one_colour_in_the_hour_and_the_day(monkeypatch):
 def test_nothing_to_draw_is_an_empty_picture():
     empty = series("mail", (0, 0, None))
 
-    assert pictures._throughput(empty).is_empty
-    assert pictures._latency(empty, []).is_empty
+    assert charts._throughput(empty).is_empty
+    assert charts._latency(empty, []).is_empty

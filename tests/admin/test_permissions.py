@@ -7,8 +7,8 @@ from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import resolve
 
-from dj_queue.admin.operators import JOB_ACTIONS, QUEUE_ACTIONS
-from dj_queue.admin.rows import BY_NAME
+from dj_queue.admin.permissions import JOB_ACTIONS, QUEUE_ACTIONS
+from dj_queue.admin.raw_rows import BY_NAME
 from dj_queue.models import STATES, FinishedExecution, ScheduledExecution
 from dj_queue.models.ids import new_id
 from dj_queue.routers import queue_database

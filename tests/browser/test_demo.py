@@ -80,13 +80,13 @@ def tab(site, state):
 
 def test_the_backend_is_switched_and_tells_what_is_wrong(site):
     site.open(site.root)
-    assert site.texts("#troubles strong") == ["All is well"]
+    assert site.texts("#problems strong") == ["All is well"]
     assert "stale" not in site.texts(".dq-processes td")
 
     site.click('#dq-backend option[value="alerts"]')
     site.wait_for(lambda: site.url.endswith("/dashboard/alerts/"), "the switch")
 
-    assert site.texts("#troubles li") == [f"default {BROKEN} failed"]
+    assert site.texts("#problems li") == [f"default {BROKEN} failed"]
     assert site.texts(".dq-backends tbody th a") == ["default", "alerts", "bulk"]
     assert serious(site) == []
 

@@ -15,7 +15,7 @@ def pages():
     return {
         "overview": "default/",
         "below": "default/#processes",
-        "pictures": "default/#pictures",
+        "charts": "default/#charts",
         "empty": "bulk/",
         "queue": "default/queues/mail/failed/",
         "job": f"default/jobs/{failed.pk}/" if failed else "default/jobs/",
@@ -38,7 +38,7 @@ def test_nothing_is_cut_off_and_buttons_are_in_sight(site, showcase, pictures, s
                 assert site.run(overflow) <= 0, where
             if name == "overview":
                 assert buttons_cut_off(site) == [], where
-                for css in ("#troubles", ".dq-queues .dq-button"):
+                for css in ("#problems", ".dq-queues .dq-button"):
                     assert bottom(site, css) <= height, f"{css}, {where}"
             if name == "job" and width == 400:
                 # Labels stand above their values there, with no hole between them.

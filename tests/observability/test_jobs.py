@@ -14,14 +14,14 @@ from dj_queue.models import (
 )
 from dj_queue.models.ids import first_id_at, new_id
 from dj_queue.observability import jobs
-from dj_queue.observability.jobs import Wanted, batches, count_jobs, find_jobs, state_row
+from dj_queue.observability.jobs import JobFilter, batches, count_jobs, find_jobs, state_row
 from tests.jobs import EVERY, NOW, in_state, sibling_of, store
 
 pytestmark = pytest.mark.django_db(**EVERY)
 
 
-def found(db, **wanted):
-    return [job.id for job in find_jobs(db, Wanted(**wanted)).jobs]
+def found(db, **job_filter):
+    return [job.id for job in find_jobs(db, JobFilter(**job_filter)).jobs]
 
 
 def test_a_state_lists_its_jobs_and_none_lists_all(db):
@@ -32,7 +32,7 @@ def test_a_state_lists_its_jobs_and_none_lists_all(db):
         name: [job_id] for name, job_id in by_state.items()
     }
     assert set(found(db)) == set(by_state.values())
-    states = {state_row(job).state for job in find_jobs(db, Wanted()).jobs}
+    states = {state_row(job).state for job in find_jobs(db, JobFilter()).jobs}
     assert states == set(by_state)
 
 
@@ -111,9 +111,9 @@ def test_a_search_looks_at_the_newest_jobs_only_and_says_so(db, monkeypatch):
     monkeypatch.setattr(jobs, "WINDOW", 3)
     old, *new = in_state(db, FinishedExecution, 4)
 
-    narrow = find_jobs(db, Wanted(state="finished", text="add"))
-    everything = find_jobs(db, Wanted(state="finished"))
-    by_id = find_jobs(db, Wanted(state="finished", text=str(old.id)))
+    narrow = find_jobs(db, JobFilter(state="finished", text="add"))
+    everything = find_jobs(db, JobFilter(state="finished"))
+    by_id = find_jobs(db, JobFilter(state="finished", text=str(old.id)))
 
     assert ([job.id for job in narrow.jobs], narrow.is_partial) == (
         [job.id for job in reversed(new)],
@@ -121,14 +121,14 @@ def test_a_search_looks_at_the_newest_jobs_only_and_says_so(db, monkeypatch):
     )
     assert (len(everything.jobs), everything.is_partial) == (4, False)
     assert ([job.id for job in by_id.jobs], by_id.is_partial) == ([old.id], False)
-    assert str(count_jobs(db, Wanted(state="finished", text="add"))) == "4"
+    assert str(count_jobs(db, JobFilter(state="finished", text="add"))) == "4"
 
 
 def test_counts_end_at_the_cap(db, monkeypatch):
     monkeypatch.setattr(jobs, "FINISHED_CAP", 3)
     in_state(db, FinishedExecution, 5)
 
-    page = find_jobs(db, Wanted(state="finished"), start=2, size=2)
+    page = find_jobs(db, JobFilter(state="finished"), start=2, size=2)
 
     assert str(page.count) == "3+"
     assert len(page.jobs) == 1
@@ -140,7 +140,7 @@ def test_another_order_is_asked_for_by_columns(db):
         for path, priority in (("b", 1), ("a", 1), ("c", 2))
     )
 
-    page = find_jobs(db, Wanted(state="failed"), order=["-priority", "job__task_path"])
+    page = find_jobs(db, JobFilter(state="failed"), order=["-priority", "job__task_path"])
 
     assert [job.id for job in page.jobs] == [third.id, second.id, first.id]
 
@@ -151,7 +151,7 @@ def test_batches_go_through_all_jobs_while_they_leave(db):
     later = in_state(db, FailedExecution, id=at_time(NOW + timedelta(days=9999)))
     seen = []
 
-    for ids in batches(db, Wanted(state="failed"), size=2, before=request):
+    for ids in batches(db, JobFilter(state="failed"), size=2, before=request):
         seen.append(ids)
         db.objects(FailedExecution).filter(pk__in=ids).delete()
 

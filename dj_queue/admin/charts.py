@@ -1,4 +1,4 @@
-"""Pictures of the last hour and day, drawn by the server: throughput, and latency per queue."""
+"""Charts of the last hour and day, drawn by the server: throughput, and latency per queue."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from dj_queue import timezone
-from dj_queue.admin import words
+from dj_queue.admin import formats
 from dj_queue.observability.minutes import DAY, HOUR, Series, read_series
 from dj_queue.routers import QueueDatabase
 
@@ -38,8 +38,8 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One picture; `summary` says in words what it shows."""
+class Chart:
+    """One chart; `summary` says in words what it shows."""
 
     title: str
     summary: str
@@ -54,7 +54,7 @@ class Picture:
         return not self.bars and not self.lines
 
 
-def pictures_of(db: QueueDatabase, *, now: datetime, queue: str = "") -> list[Picture]:
+def charts_of(db: QueueDatabase, *, now: datetime, queue: str = "") -> list[Chart]:
     """Draw a backend's queues, or one of them: two statements.
 
     Lines are of the same queues in both spans, the hour's busiest first, each in its own colour.
@@ -62,19 +62,19 @@ def pictures_of(db: QueueDatabase, *, now: datetime, queue: str = "") -> list[Pi
     spans = [read_series(db, span, now=now, queue=queue) for span in (HOUR, DAY)]
     busiest = dict.fromkeys(series.queue for _, queues in spans for series in queues)
     tones = {name: f"line-{place}" for place, name in enumerate([*busiest][:MOST_LINES], 1)}
-    pictures = []
+    charts = []
     for together, queues in spans:
         by_name = {series.queue: series for series in queues}
         lines = [(by_name[name], tone) for name, tone in tones.items() if name in by_name]
-        pictures += [_throughput(together), _latency(together, lines)]
-    return pictures
+        charts += [_throughput(together), _latency(together, lines)]
+    return charts
 
 
-def _throughput(series: Series) -> Picture:
+def _throughput(series: Series) -> Chart:
     top = max((step.finished + step.failed for step in series.steps), default=0)
     finished = sum(step.finished for step in series.steps)
     failed = sum(step.failed for step in series.steps)
-    return Picture(
+    return Chart(
         f"throughput, {series.span.name}",
         f"{finished:,} finished, {failed:,} failed",
         f"{top:,}",
@@ -100,14 +100,14 @@ def _bar(x: float, y: float, width: float, height: float, tone: str, title: str)
     return Bar(round(x, 1), round(y, 1), round(width, 1), round(height, 1), tone, title)
 
 
-def _latency(together: Series, queues: Sequence[tuple[Series, str]]) -> Picture:
+def _latency(together: Series, queues: Sequence[tuple[Series, str]]) -> Chart:
     waits = [step.latency_seconds or 0.0 for series, _ in queues for step in series.steps]
     top = max(waits, default=0.0)
     lines = [_line(series, top, tone) for series, tone in queues]
-    return Picture(
+    return Chart(
         f"latency, {together.span.name}",
-        f"longest mean wait {words.duration(top)}" if lines else "no job ended",
-        words.duration(top),
+        f"longest mean wait {formats.duration(top)}" if lines else "no job ended",
+        formats.duration(top),
         _clock(together.steps[0].at),
         lines=lines,
     )
@@ -125,7 +125,7 @@ def _line(series: Series, top: float, tone: str) -> Line:
         pieces[-1] += [f"{index * width:.1f},{y:.1f}", f"{(index + 1) * width:.1f},{y:.1f}"]
     peak = max((step.latency_seconds or 0.0 for step in series.steps), default=0.0)
     drawn = [" ".join(piece) for piece in pieces if piece]
-    return Line(series.queue, tone, drawn, words.duration(peak))
+    return Line(series.queue, tone, drawn, formats.duration(peak))
 
 
 def _clock(at: datetime) -> str:

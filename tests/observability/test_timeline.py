@@ -1,4 +1,4 @@
-"""A job's story, and the last hour and day of its queue."""
+"""A job's timeline, and the last hour and day of its queue."""
 
 from datetime import timedelta
 
@@ -7,7 +7,7 @@ import pytest
 from dj_queue.models import STATES, Attempt, FailedExecution, FinishedExecution, QueueMinute
 from dj_queue.models.ids import new_id
 from dj_queue.observability.minutes import DAY, HOUR, read_series
-from dj_queue.observability.story import story_of
+from dj_queue.observability.timeline import timeline_of
 from dj_queue.routers import queue_database
 from tests.jobs import EVERY, LATER, ME, NOW, in_state, sibling_of, store
 
@@ -28,24 +28,24 @@ def attempt(db, job, number, **columns):
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_a_story_ends_where_the_job_is(db, state):
+def test_a_timeline_ends_where_the_job_is(db, state):
     (job,) = in_state(db, state)
 
-    story = story_of(db, job.id)
+    timeline = timeline_of(db, job.id)
 
-    assert story.state == state.state
-    assert story.events[0].what == "enqueued"
-    assert story.events[-1].what == state.state
+    assert timeline.state == state.state
+    assert timeline.events[0].what == "enqueued"
+    assert timeline.events[-1].what == state.state
 
 
-def test_a_story_tells_the_attempts_in_order(db):
+def test_a_timeline_tells_the_attempts_in_order(db):
     (job,) = in_state(db, FinishedExecution, run_after=NOW + timedelta(seconds=30))
     attempt(db, job, 2)
     attempt(db, job, 1)
 
-    story = story_of(db, job.id)
+    timeline = timeline_of(db, job.id)
 
-    assert [event.what for event in story.events] == [
+    assert [event.what for event in timeline.events] == [
         "enqueued",
         "due",
         "attempt 1 failed",
@@ -53,21 +53,24 @@ def test_a_story_tells_the_attempts_in_order(db):
         "started",
         "finished",
     ]
-    assert [event.seconds for event in story.events if event.seconds] == [3, 3, 3600]
+    assert [event.seconds for event in timeline.events if event.seconds] == [3, 3, 3600]
 
 
-def test_a_failed_job_fails_once_in_its_story(db):
+def test_a_failed_job_fails_once_in_its_timeline(db):
     (job,) = in_state(db, FailedExecution)
     attempt(db, job, 1)
 
-    assert [event.what for event in story_of(db, job.id).events] == ["enqueued", "attempt 1 failed"]
+    assert [event.what for event in timeline_of(db, job.id).events] == [
+        "enqueued",
+        "attempt 1 failed",
+    ]
 
 
 def test_a_sibling_has_no_part_in_it(db):
     (job,) = store(sibling_of(db))
 
-    assert story_of(db, job.id) is None
-    assert story_of(db, new_id()) is None
+    assert timeline_of(db, job.id) is None
+    assert timeline_of(db, new_id()) is None
 
 
 def minute(db, at, queue="mail", **numbers):

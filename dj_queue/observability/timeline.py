@@ -1,4 +1,4 @@
-"""A job's story: what happened to it, in order, as far as its rows tell."""
+"""A job's timeline: what happened to it, in order, as far as its rows tell."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Event:
 
 
 @dataclass(frozen=True)
-class Story:
+class Timeline:
     """A job, its state's row and failed attempts, and its life as events in order."""
 
     job: Job
@@ -49,8 +49,8 @@ class Story:
         return getattr(self.execution, "state", "")
 
 
-def story_of(db: QueueDatabase, job_id: UUID) -> Story | None:
-    """Read the story of a job of the backend, in two statements; None when there is none."""
+def timeline_of(db: QueueDatabase, job_id: UUID) -> Timeline | None:
+    """Read the timeline of a job of the backend, in two statements; None when there is none."""
     job = load_job(db, job_id)
     if job is None:
         return None
@@ -60,7 +60,7 @@ def story_of(db: QueueDatabase, job_id: UUID) -> Story | None:
     events = [*_beginning(job), *map(_attempt, attempts)]
     is_told = isinstance(execution, FailedExecution) and attempts
     events += [] if is_told else _now(execution)
-    return Story(job, execution, attempts, events)
+    return Timeline(job, execution, attempts, events)
 
 
 def _beginning(job: Job) -> list[Event]:
