@@ -63,7 +63,7 @@ class Cell:
         return format_html(' <small class="dq-note">{}</small>', self.note)
 
 
-class Shown(NamedTuple):
+class RenderedCell(NamedTuple):
     """A cell in HTML; its buttons stand between the two halves."""
 
     begin: SafeString
@@ -84,13 +84,13 @@ class Column:
     field: str = ""
     tone: str = ""
 
-    def shown(self, row: Any) -> Shown:
+    def render(self, row: Any) -> RenderedCell:
         """Return a row's cell in HTML. Not a template: a page has a thousand of them."""
         cell = self.cell(row)
         tag, end = (TH, "</th>") if self.tone == "name" else ("td", "</td>")
         begin = format_html(CELL, tag, self.tone, cell.tone, self.label, cell.html)
         note = cell.aside if cell.note else ""
-        return Shown(begin, cell.buttons, mark_safe(note + end))
+        return RenderedCell(begin, cell.buttons, mark_safe(note + end))
 
     @property
     def is_sortable(self) -> bool:
@@ -197,11 +197,11 @@ class Table:
         return list(self.query.headers())
 
     @cached_property
-    def rows(self) -> list[tuple[str, list[Shown]]]:
+    def rows(self) -> list[tuple[str, list[RenderedCell]]]:
         """Its rows: what to select each by, if anything, and its cells."""
         values = self.selection or [""] * len(self.page.object_list)
         return [
-            (value, [column.shown(row) for column in self.query.columns])
+            (value, [column.render(row) for column in self.query.columns])
             for value, row in zip(values, self.page.object_list, strict=True)
         ]
 
