@@ -55,7 +55,7 @@ PACKAGE = Path(dj_queue.__file__).resolve().parent
 BACKEND = "dj_queue.backend.DjQueueBackend"
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
-    for path in [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    for path in [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 }
 EVERYTHING = "\n".join(PAGES.values())
 SECTIONS = {
