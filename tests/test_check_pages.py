@@ -348,7 +348,7 @@ def no_answer(project: Project) -> Iterable[CheckMessage]:
 
     project.patch.setattr(connections["bulk"], "ensure_connection", refuse)
     yield from project.ask(live.check_reachable)
-    yield from route_map._silent("bulk", 5).found
+    yield from route_map._unreachable("bulk", "nothing within 5 s").found
 
 
 def recorded_only(project: Project) -> Iterable[CheckMessage]:

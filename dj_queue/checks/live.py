@@ -8,8 +8,7 @@ from typing import Any
 
 from django.apps import apps
 from django.core.checks import CheckMessage, Error, Warning
-from django.core.exceptions import ImproperlyConfigured
-from django.db import DatabaseError, InterfaceError, connections, router
+from django.db import connections, router
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.recorder import MigrationRecorder
 from django.db.models import Count
@@ -26,11 +25,9 @@ from dj_queue.models import STATES, FinishedExecution, ReadyExecution
 from dj_queue.routers import QueueDatabase
 from dj_queue.routers.registry import backends_on, is_dedicated, is_queue_database, route
 from dj_queue.routers.router import APP_LABEL
+from dj_queue.routers.survey import AWAY
 
 Found = Iterator[CheckMessage]
-
-AWAY = (DatabaseError, InterfaceError, ImproperlyConfigured)
-"""What a database raises that cannot be asked."""
 
 MIGRATE = "Run `manage.py dj_queue_migrate`."
 

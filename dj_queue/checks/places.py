@@ -9,11 +9,11 @@ from typing import Any
 from django.core.checks import Warning
 
 from dj_queue.checks.connections import belong_together
-from dj_queue.checks.live import AWAY
 from dj_queue.checks.routing import Found, fault
 from dj_queue.engines.places import Place, place_of
 from dj_queue.routers import QueueDatabase
 from dj_queue.routers.registry import backends_on, is_queue_database, physical
+from dj_queue.routers.survey import AWAY
 
 
 def check_places(databases: Sequence[str] | None = None, **_: Any) -> Found:

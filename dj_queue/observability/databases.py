@@ -1,19 +1,14 @@
-"""All queue databases at a glance: each asked in a thread of its own, within a time limit."""
+"""All queue databases at a glance, and which of them gave no answer."""
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
+from typing import Any
 
-from django.db import connections
-
-from dj_queue.checks.live import AWAY
 from dj_queue.engines import engine_for
-from dj_queue.engines.base import Server
 from dj_queue.engines.tallies import Count, longest_waiting, tally
 from dj_queue.models import FailedExecution, ReadyExecution
 from dj_queue.observability.control import read_processes
@@ -21,6 +16,7 @@ from dj_queue.observability.queues import CAP, waiting_seconds
 from dj_queue.observability.rows import ProcessRow, total
 from dj_queue.routers import QueueDatabase
 from dj_queue.routers.registry import APPLICATION_ALIAS, backends_on, databases, routes
+from dj_queue.routers.survey import Reply, survey
 
 SECONDS = 1.5
 """How long a page waits for a database."""
@@ -54,21 +50,8 @@ class BackendRow:
         return self.outage is None
 
 
-@dataclass
-class Answer:
-    """What one database's thread found out."""
-
-    server: Server | None = None
-    rows: dict[str, BackendRow] = field(default_factory=dict)
-    error: str = ""
-
-
-Question = Callable[[str, datetime], Answer]
-"""Asks the database of an alias."""
-
-_lock = threading.Lock()
-_asking: dict[str, threading.Thread] = {}
 _away_since: dict[str, datetime] = {}
+"""Since when each database that is away gave no answer, as far as this process knows."""
 
 
 def backend_rows(
@@ -78,94 +61,53 @@ def backend_rows(
 
     The backend `but` is not counted: who knows its numbers anyway fills them in.
     """
-    answers = ask(databases(), partial(_look, but=but), now=now, seconds=seconds)
+    replies = survey(databases(), partial(_look, now=now, but=but), seconds=seconds)
+    outages = {alias: _outage(alias, reply, now) for alias, reply in replies.items()}
     rows = []
     for route in routes().values():
-        answer = answers[route.alias]
-        if isinstance(answer, Outage):
-            db = QueueDatabase(route.backend, route.alias)
-            guarantee = db.guarantee(APPLICATION_ALIAS)
-            rows.append(BackendRow(route.backend, route.alias, guarantee, outage=answer))
+        found, outage = replies[route.alias].answer, outages[route.alias]
+        if found is None:
+            guarantee = QueueDatabase(route.backend, route.alias).guarantee(APPLICATION_ALIAS)
+            rows.append(BackendRow(route.backend, route.alias, guarantee, outage=outage))
         else:
-            rows.append(answer.rows[route.backend])
+            rows.append(found[route.backend])
     return rows
 
 
 def outage_of(db: QueueDatabase, *, now: datetime, seconds: float = SECONDS) -> Outage | None:
     """Tell whether a database answers, without waiting for it longer than `seconds`."""
-    answer = ask([db.alias], partial(_greet, backend=db.backend), now=now, seconds=seconds)[
-        db.alias
-    ]
-    return answer if isinstance(answer, Outage) else None
+    replies = survey([db.alias], partial(_greet, backend=db.backend), seconds=seconds)
+    return _outage(db.alias, replies[db.alias], now)
 
 
-def ask(
-    aliases: Sequence[str], question: Question, *, now: datetime, seconds: float
-) -> Mapping[str, Answer | Outage]:
-    """Ask several databases at the same time; one that is still being asked is not asked again."""
-    published: dict[str, Answer] = {}
-
-    def work(alias: str) -> None:
-        try:
-            published[alias] = _asked(alias, question, now)
-        finally:
-            with _lock:
-                _asking.pop(alias, None)
-
-    started = []
-    for alias in aliases:
-        with _lock:
-            if alias in _asking:
-                continue
-            # A daemon: one that hangs in a connect must not keep the process from ending.
-            thread = threading.Thread(target=work, args=[alias], daemon=True)
-            _asking[alias] = thread
-        thread.start()
-        started.append(thread)
-    deadline = time.monotonic() + seconds
-    for thread in started:
-        thread.join(max(0.0, deadline - time.monotonic()))
-    in_time = dict(published)
-    return {alias: _judged(alias, in_time.get(alias), now, seconds) for alias in aliases}
-
-
-def _asked(alias: str, question: Question, now: datetime) -> Answer:
-    try:
-        return question(alias, now)
-    except AWAY as error:
-        return Answer(error=" ".join(str(error).split()) or type(error).__name__)
-    finally:
-        connections[alias].close()
-
-
-def _judged(alias: str, answer: Answer | None, now: datetime, seconds: float) -> Answer | Outage:
-    if answer is not None and not answer.error:
+def _outage(alias: str, reply: Reply[Any], now: datetime) -> Outage | None:
+    if not reply.error:
         _away_since.pop(alias, None)
-        return answer
-    said = f"nothing within {seconds:g} s" if answer is None else answer.error
-    return Outage(_away_since.setdefault(alias, now), said)
+        return None
+    return Outage(_away_since.setdefault(alias, now), reply.error)
 
 
-def _greet(alias: str, now: datetime, *, backend: str) -> Answer:
-    QueueDatabase(backend, alias).objects(ReadyExecution).filter(backend=backend).exists()
-    return Answer()
+def _greet(alias: str, *, backend: str) -> bool:
+    rows = QueueDatabase(backend, alias).objects(ReadyExecution)
+    return rows.filter(backend=backend).exists()
 
 
-def _look(alias: str, now: datetime, *, but: str | None) -> Answer:
+def _look(alias: str, *, now: datetime, but: str | None) -> dict[str, BackendRow]:
     first = QueueDatabase(backends_on(alias)[0], alias)
-    answer = Answer(engine_for(first).server(first))
+    server = str(engine_for(first).server(first))
     processes = read_processes(first, now=now)
+    rows = {}
     for backend in backends_on(alias):
         db = QueueDatabase(backend, alias)
         row = BackendRow(
             backend,
             alias,
             db.guarantee(APPLICATION_ALIAS),
-            server=str(answer.server),
+            server=server,
             live_worker_count=live_workers(db, processes),
         )
-        answer.rows[backend] = row if backend == but else _counted(db, row, now)
-    return answer
+        rows[backend] = row if backend == but else _counted(db, row, now)
+    return rows
 
 
 def _counted(db: QueueDatabase, row: BackendRow, now: datetime) -> BackendRow:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -13,7 +11,7 @@ from django.db import connections
 from django.db.models import Count
 
 from dj_queue.checks import LIVE, STATIC, missing_tables, unapplied_migrations
-from dj_queue.checks.live import AWAY, check_reachable, unreachable
+from dj_queue.checks.live import check_reachable, unreachable
 from dj_queue.checks.places import asked_place, shared_places
 from dj_queue.checks.routing import who_answers
 from dj_queue.engines import engine_for
@@ -28,6 +26,7 @@ from dj_queue.routers.registry import (
     physical,
     routes,
 )
+from dj_queue.routers.survey import AWAY, survey
 
 
 @dataclass
@@ -116,25 +115,16 @@ def draw_map(*, seconds: float) -> RouteMap:
 
 
 def _ask(aliases: Sequence[str], seconds: float) -> dict[str, _Answer]:
-    published: dict[str, _Answer] = {}
-    # Daemons: one that hangs in a connect must not keep the command from ending.
-    threads = [
-        threading.Thread(target=_examine, args=[alias, published], daemon=True) for alias in aliases
-    ]
-    deadline = time.monotonic() + seconds
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(max(0.0, deadline - time.monotonic()))
-    # What comes later than this is not looked at any more.
-    in_time = dict(published)
-    return {alias: in_time.get(alias) or _silent(alias, seconds) for alias in aliases}
+    replies = survey(aliases, _examine, seconds=seconds)
+    return {
+        alias: reply.answer or _unreachable(alias, reply.error) for alias, reply in replies.items()
+    }
 
 
-def _silent(alias: str, seconds: float) -> _Answer:
+def _unreachable(alias: str, error: str) -> _Answer:
     answer = _Answer(_facts(alias))
     if is_queue_database(alias):
-        answer.found = [unreachable(alias, f"nothing within {seconds:g} s")]
+        answer.found = [unreachable(alias, error)]
     return answer
 
 
@@ -142,21 +132,20 @@ def _facts(alias: str) -> DatabaseFacts:
     return DatabaseFacts(alias, str(physical(alias)))
 
 
-def _examine(alias: str, published: dict[str, _Answer]) -> None:
+def _examine(alias: str) -> _Answer:
     answer = _Answer(_facts(alias))
+    answer.found = list(check_reachable(databases=[alias]))
+    if answer.found:
+        return answer
     try:
-        answer.found = list(check_reachable(databases=[alias]))
-        if not answer.found:
-            for check in LIVE:
-                answer.found += check(databases=[alias])
-            answer.place = asked_place(alias)
-            if is_queue_database(alias):
-                _describe(answer)
+        for check in LIVE:
+            answer.found += check(databases=[alias])
+        answer.place = asked_place(alias)
+        if is_queue_database(alias):
+            _describe(answer)
     except AWAY as error:
         answer.found.append(unreachable(alias, error))
-    finally:
-        connections[alias].close()
-    published[alias] = answer
+    return answer
 
 
 def _describe(answer: _Answer) -> None:

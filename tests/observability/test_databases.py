@@ -12,9 +12,10 @@ from dj_queue import timezone
 from dj_queue.models import FailedExecution
 from dj_queue.observability import databases
 from dj_queue.observability.databases import backend_rows, outage_of
-from dj_queue.routers import queue_database
+from dj_queue.routers import queue_database, survey
 from tests.jobs import EVERY, NOW, in_state, store
 from tests.listening import options_of
+from tests.races.together import together
 
 pytestmark = pytest.mark.django_db(transaction=True, **EVERY)
 
@@ -57,9 +58,9 @@ def test_each_backend_has_its_own_numbers(vendor_by_alias):
 def test_databases_are_asked_at_the_same_time(monkeypatch):
     everyone, look = threading.Barrier(2), databases._look
 
-    def look_together(alias, now, **options):
+    def look_together(alias, **options):
         everyone.wait(timeout=SECONDS)
-        return look(alias, now, **options)
+        return look(alias, **options)
 
     monkeypatch.setattr(databases, "_look", look_together)
 
@@ -73,17 +74,17 @@ def silent(monkeypatch):
     greet, look = databases._greet, databases._look
 
     def slowly(question):
-        def ask(alias, now, **options):
+        def ask(alias, **options):
             if alias == "bulk":
                 asked.append(threading.current_thread())
                 answering.wait(SECONDS)
-            return question(alias, now, **options)
+            return question(alias, **options)
 
         return ask
 
     monkeypatch.setattr(databases, "_greet", slowly(greet))
     monkeypatch.setattr(databases, "_look", slowly(look))
-    answering.asked = asked
+    answering.asked, answering.greet = asked, greet
     yield answering
     answering.set()
     for thread in asked:
@@ -115,10 +116,59 @@ def test_a_silent_database_is_not_asked_again_until_it_has_answered(silent):
     assert outage_of(db, now=NOW, seconds=SECONDS) is None
 
 
+def test_many_readers_at_once_find_no_outage_where_there_is_none(monkeypatch):
+    readers = 20
+    everyone, look, greet = threading.Barrier(readers), databases._look, databases._greet
+
+    def while_all_ask(question):
+        def ask(alias, **options):
+            if alias == "queue":
+                everyone.wait(timeout=SECONDS)
+            return question(alias, **options)
+
+        return ask
+
+    monkeypatch.setattr(databases, "_look", while_all_ask(look))
+    monkeypatch.setattr(databases, "_greet", while_all_ask(greet))
+
+    rows = together([by_backend] * readers)
+    outages = together(
+        [lambda: outage_of(queue_database("default"), now=NOW, seconds=SECONDS)] * 20
+    )
+
+    assert all(row.is_reachable for found in rows for row in found.values())
+    assert outages == [None] * readers
+
+
+def test_a_slow_question_does_not_make_a_database_silent_to_others(silent, monkeypatch):
+    monkeypatch.setattr(databases, "_greet", silent.greet)
+
+    assert by_backend(seconds=0.1)["bulk"].outage is not None
+    assert outage_of(queue_database("bulk"), now=NOW, seconds=SECONDS) is None
+
+
+def test_who_asks_while_an_answer_is_overdue_waits_for_it_and_then_asks(silent):
+    db = queue_database("bulk")
+    assert outage_of(db, now=NOW, seconds=0.1) is not None
+
+    threading.Timer(0.2, silent.set).start()
+
+    assert outage_of(db, now=NOW, seconds=SECONDS) is None
+    assert len(silent.asked) == 2
+
+
+def test_an_error_that_is_not_the_databases_names_its_type(monkeypatch):
+    monkeypatch.setattr(databases, "_greet", lambda alias, **_: {}["missing"])
+
+    outage = outage_of(queue_database("bulk"), now=NOW)
+
+    assert outage.error == "KeyError: 'missing'"
+
+
 def test_an_outage_that_is_over_is_forgotten(monkeypatch):
     db, later = queue_database("bulk"), NOW + timedelta(hours=1)
 
-    def refuse(alias, now, **_):
+    def refuse(alias, **_):
         raise OperationalError("connection\nrefused")
 
     with monkeypatch.context() as patched:
@@ -142,10 +192,9 @@ def hanging_address(monkeypatch):
         monkeypatch.setitem(config, "HOST", "127.0.0.1")
         monkeypatch.setitem(config, "PORT", server.getsockname()[1])
         yield
-    with databases._lock:
-        hanging = databases._asking.get("bulk")
-    if hanging:
-        hanging.join(timeout=SECONDS)
+    for (alias, _), hanging in list(survey._asking.items()):
+        for thread in list(hanging) if alias == "bulk" else ():
+            thread.join(timeout=SECONDS)
 
 
 def test_a_page_comes_within_three_seconds_when_an_address_hangs(hanging_address, admin_client):

@@ -97,9 +97,9 @@ def test_databases_are_asked_at_the_same_time(monkeypatch):
     everyone = threading.Barrier(len(list(connections)))
     examine = route_map._examine
 
-    def examine_together(alias, published):
+    def examine_together(alias):
         everyone.wait(timeout=SECONDS)
-        examine(alias, published)
+        return examine(alias)
 
     monkeypatch.setattr(route_map, "_examine", examine_together)
 
@@ -115,11 +115,11 @@ def late(monkeypatch) -> Iterator[threading.Event]:
     answering, threads = threading.Event(), []
     examine = route_map._examine
 
-    def examine_late(alias, published):
+    def examine_late(alias):
         if alias == "bulk":
             threads.append(threading.current_thread())
             answering.wait(SECONDS)
-        examine(alias, published)
+        return examine(alias)
 
     monkeypatch.setattr(route_map, "_examine", examine_late)
     yield answering

@@ -17,7 +17,6 @@ from dj_queue.checks import (
     unapplied_migrations,
 )
 from dj_queue.checks.deployment import describe_stranger, is_foreign
-from dj_queue.checks.live import AWAY
 from dj_queue.engines.migration_lock import migration_lock
 from dj_queue.exceptions import DjQueueError
 from dj_queue.operations.installations import adopt
@@ -25,6 +24,7 @@ from dj_queue.operations.permissions import create_permissions, permissions_alia
 from dj_queue.operations.repair import forget_migrations
 from dj_queue.routers import QueueDatabase, queue_database
 from dj_queue.routers.registry import backends_on, routes
+from dj_queue.routers.survey import AWAY
 
 
 class Command(BaseCommand):
