@@ -119,12 +119,12 @@ def test_a_database_that_hangs_is_named_in_time_and_the_others_are_asked(
 ):
     migrated.write(hanging(silent_port))
 
-    (mapped,) = migrated.run(f"{ROUTES} --timeout 1.5")
+    (mapped,) = migrated.run(f"{ROUTES} --timeout 3")
 
     assert (mapped.status, mapped.ids) == (1, ["E100"])
-    assert "expected database 'bulk' to answer, got nothing within 1.5 s" in mapped.text
+    assert "expected database 'bulk' to answer, got nothing within 3 s" in mapped.text
     assert [each["is_reachable"] for each in mapped.json["databases"]] == [True, False]
-    assert 1.5 <= mapped.seconds < 5
+    assert 3 <= mapped.seconds < 30
 
 
 @pytest.mark.parametrize("backend", ["dj_queue.backend.DjQueueBackend", MINE])
@@ -328,7 +328,7 @@ def test_a_worker_gives_up_when_the_time_is_over(empty: Project):
     assert worked.status == 1
     assert "; waiting 1 s for it" in worked.text
     assert "Run `manage.py dj_queue_migrate`" in worked.text
-    assert 1 <= worked.seconds < 10
+    assert 1 <= worked.seconds < 30
 
 
 def test_a_database_that_hangs_keeps_no_other_backend_from_starting(

@@ -171,7 +171,7 @@ def test_a_listener_stops_soon_and_ends_its_connection(db, listen):
     listener.join(SECONDS)
 
     assert not listener.is_alive()
-    assert time.monotonic() - began < 5  # Far more than it takes, far less than for ever.
+    assert time.monotonic() - began < 30  # Far more than it takes, far less than for ever.
     until_gone(db)
 
 
