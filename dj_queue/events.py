@@ -38,8 +38,13 @@ LEVELS = {
     "outcome_lost": logging.ERROR,  # backend, database, job, error: not recorded at shutdown
     "receiver_failed": logging.ERROR,  # backend, database, job, error: of task_finished
     "claim_lost": logging.WARNING,  # backend, database, job: somebody else owns it now
-    "database_down": logging.ERROR,  # database, error: once per outage
+    "database_down": logging.ERROR,  # database, error: once per outage, as each of these
     "database_up": logging.INFO,  # database, seconds
+    "database_busy": logging.ERROR,  # database, error: statements take too long
+    "database_answers": logging.INFO,  # database, seconds: it is not busy any more
+    "database_read_only": logging.ERROR,  # database, error
+    "database_full": logging.ERROR,  # database, error: its disk
+    "database_writable": logging.INFO,  # database, seconds: after either
     "listener_down": logging.WARNING,  # database, error: once per outage; polling goes on
     "listener_up": logging.INFO,  # database, seconds
     "other_deployment": logging.WARNING,  # database, difference: the queue is another's

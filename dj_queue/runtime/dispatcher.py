@@ -52,7 +52,7 @@ class Dispatcher(Poller):
 
     def poll(self) -> float:
         count = dispatch_due(self.db, now=timezone.now(), limit=self.options.batch_size)
-        self.answered()
+        self.answered(has_written=bool(count))
         if count:
             log("jobs_dispatched", backend=self.db.backend, database=self.db.alias, count=count)
         if count == self.options.batch_size:

@@ -9,19 +9,20 @@ from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from uuid import UUID
 
-from django.db import DatabaseError, DataError, IntegrityError, InterfaceError
+from django.db import DatabaseError, InterfaceError, OperationalError
 
 from dj_queue import timezone
-from dj_queue.engines import engine_for
 from dj_queue.engines.claims import HandedOn
+from dj_queue.engines.troubles import Trouble, trouble_of
 from dj_queue.events import log
-from dj_queue.exceptions import InvalidReturnValue
 from dj_queue.models import ClaimedExecution
 from dj_queue.operations.claim import give_back, release
-from dj_queue.operations.execute import Outcome, abandoned
+from dj_queue.operations.execute import Outcome
 from dj_queue.operations.finish import announce, finish, finish_and_inherit, recorded_before
+from dj_queue.operations.processes import beat
 from dj_queue.routers import QueueDatabase
 from dj_queue.runtime import outage
+from dj_queue.runtime.blame import is_refused, refusal
 from dj_queue.runtime.connections import (
     close_connection,
     close_connections,
@@ -37,8 +38,6 @@ FIRST_DELAY_SECONDS = 0.05
 LONGEST_DELAY_SECONDS = 5.0
 TRIES = 5
 """After so many a database that is there is asked whether it minds this outcome or any."""
-
-NOT_STORABLE = (DataError, IntegrityError, TypeError, ValueError)
 
 
 class Undone(Exception):
@@ -165,27 +164,43 @@ class Finisher(threading.Thread):
                 outage.end(self.db, asked_at=asked_at)
                 return
             except Exception as error:
-                close_connection(self.db)  # It may be what is broken.
+                trouble = self._note(error)
                 tries += 1
-                is_storable = not self._is_refused(error)
+                is_storable = trouble is not None or not is_refused(self.db, error)
                 if is_storable and time.monotonic() > self._deadline:
                     self._log("outcome_lost", batch, error=repr(error))
                     return
-                is_patient = is_storable and (tries < TRIES or not self._is_there(error))
+                # What fails when it is busy may be what takes long: then a part is written sooner.
+                is_patient = is_storable and (
+                    tries < TRIES
+                    or trouble not in (None, Trouble.BUSY)
+                    or not self._is_there(error)
+                )
                 if not is_patient and len(batch) > 1:  # One of them is the trouble.
                     for outcome in batch:
                         self._record([outcome])
                     return
-                if is_suspect or not is_storable:
-                    event = "outcome_lost" if is_refusal else "outcome_refused"
-                    self._log(event, batch, error=repr(error))
-                    if not is_refusal:
-                        self._record([_refusal(batch[0], error)], is_refusal=True)
+                if trouble is None and (is_suspect or not is_storable):
+                    self._refuse(batch[0], error, is_refusal=is_refusal)
                     return
                 # Tried again in any case: the database may have become willing only just now.
-                is_suspect = not is_patient and self._takes_another(batch[0])
+                is_suspect = trouble is None and not is_patient and self._takes_another(batch[0])
             self._pause(delay)
             delay = min(delay * 2, LONGEST_DELAY_SECONDS)
+
+    def _note(self, error: Exception) -> Trouble | None:
+        """Close the connection; return the trouble that the database is in for certain."""
+        trouble = trouble_of(self.db, error)
+        if trouble is not None:
+            outage.begin(self.db, error)
+        close_connection(self.db)  # It may be what is broken.
+        return trouble
+
+    def _refuse(self, outcome: Outcome, error: Exception, *, is_refusal: bool) -> None:
+        event = "outcome_lost" if is_refusal else "outcome_refused"
+        self._log(event, [outcome], error=repr(error))
+        if not is_refusal:
+            self._record([refusal(outcome, error)], is_refusal=True)
 
     def _finish(self, batch: list[Outcome]) -> tuple[list[Outcome], HandedOn]:
         """Finish, and let one of the workers run on."""
@@ -212,14 +227,6 @@ class Finisher(threading.Thread):
             self._give_back(Return(handed.inherited, inheritance.ledger))
         return recorded, handed
 
-    def _is_refused(self, error: Exception) -> bool:
-        if isinstance(error, NOT_STORABLE):
-            return True
-        try:
-            return engine_for(self.db).is_untranslatable(error)
-        except (DatabaseError, InterfaceError):  # A server that is away cannot say which one it is.
-            return False
-
     def _is_there(self, error: Exception) -> bool:
         try:
             self.db.connection.ensure_connection()
@@ -229,16 +236,24 @@ class Finisher(threading.Thread):
         return True
 
     def _takes_another(self, outcome: Outcome) -> bool:
-        """Try to write a small outcome instead, and undo it."""
-        instead = abandoned(outcome.claimed, InvalidReturnValue(), now=timezone.now())
+        """Try to write a small outcome instead, undo it, and commit; tell whether that worked.
+
+        It commits a heartbeat of the process whose claim it is: a database may take every
+        statement and yet no COMMIT, as SQLite does on a full disk.
+        """
+        instead = refusal(outcome, OperationalError())
         try:
             with self.db.atomic():
-                finish(self.db, [instead])
-                raise Undone
-        except Undone:
-            return True
+                try:
+                    with self.db.atomic():
+                        finish(self.db, [instead])
+                        raise Undone
+                except Undone:
+                    beat(self.db, [outcome.claimed.process_id], now=timezone.now())
         except Exception:
+            close_connection(self.db)
             return False
+        return True
 
     def _settle(self, batch: list[Outcome], recorded: list[Outcome], handed: HandedOn) -> None:
         with self._lock:
@@ -275,12 +290,3 @@ class Finisher(threading.Thread):
         where = {"backend": self.db.backend, "database": self.db.alias}
         for outcome in outcomes:
             log(event, **where, job=outcome.claimed.job_id, **payload)
-
-
-def _refusal(outcome: Outcome, error: Exception) -> Outcome:
-    """Return what is recorded instead of an outcome that cannot be stored: the job has failed.
-
-    Otherwise it would be held for ever.
-    """
-    reason = InvalidReturnValue(f"the outcome could not be stored: {error}")
-    return abandoned(outcome.claimed, reason, now=timezone.now())

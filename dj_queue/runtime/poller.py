@@ -6,9 +6,6 @@ import threading
 import time
 from contextvars import copy_context
 
-from django.db import InterfaceError, OperationalError
-
-from dj_queue.events import log
 from dj_queue.runtime import outage
 from dj_queue.runtime.connections import close_connection, close_connections, looked_after
 from dj_queue.runtime.process import LOOK_SECONDS, Registration
@@ -38,9 +35,9 @@ class Poller(threading.Thread):
         """Do one round; return the delay before the next in seconds, 0 for at once."""
         raise NotImplementedError
 
-    def answered(self) -> None:
+    def answered(self, *, has_written: bool = False) -> None:
         """Note that the database has answered: for `poll`, which need not ask it each time."""
-        outage.end(self.db, asked_at=self._asked_at)
+        outage.end(self.db, asked_at=self._asked_at, has_written=has_written)
 
     def stop(self) -> None:
         """Ask the loop to end after the current round; returns at once."""
@@ -62,12 +59,8 @@ class Poller(threading.Thread):
         try:
             with looked_after(self.db):  # The project's code may run in it.
                 delay = copy_context().run(self.poll)
-        except (OperationalError, InterfaceError) as error:
-            outage.begin(self.db, error)
-            return self._back_off()
         except Exception as error:
-            where = {"backend": self.db.backend, "database": self.db.alias}
-            log("loop_failed", **where, error=repr(error), exc_info=True)
+            outage.note(self.db, error)
             return self._back_off()
         self.registration.ledger.is_well()
         self._backoff = 0.0

@@ -12,8 +12,6 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db import InterfaceError, OperationalError
-
 from dj_queue import __version__, timezone
 from dj_queue.events import log
 from dj_queue.models import Process
@@ -164,10 +162,12 @@ class Heartbeat(threading.Thread):
             try:
                 self.beat()
                 tidy_connections(keep=self.db)
-                outage.end(self.db, asked_at=asked_at)
-                wait, retry = self.interval, FIRST_RETRY_SECONDS
+                is_well = outage.end(self.db, asked_at=asked_at)
+                # An outage that is nearly over ends with some answer: also where nothing else asks.
+                wait = self.interval if is_well else min(LONGEST_RETRY_SECONDS, self.interval)
+                retry = FIRST_RETRY_SECONDS
             except Exception as error:
-                self._note(error)
+                outage.note(self.db, error)
                 close_connection(self.db)
                 wait = min(retry, self.interval)
                 retry = min(retry * 2, LONGEST_RETRY_SECONDS)
@@ -200,13 +200,6 @@ class Heartbeat(threading.Thread):
         while (left := until - seconds_of_life()) > 0 and not self._ending.is_set():
             self._ending.wait(min(left, LONGEST_RETRY_SECONDS))
 
-    def _note(self, error: Exception) -> None:
-        if isinstance(error, OperationalError | InterfaceError):
-            outage.begin(self.db, error)
-        else:
-            where = {"backend": self.db.backend, "database": self.db.alias}
-            log("loop_failed", **where, error=repr(error), exc_info=True)
-
     def _leave(self) -> None:
         """Delete the rows, or leave them to others, who will find the processes silent."""
         ids = [each.id for each in self.registrations]
@@ -218,7 +211,7 @@ class Heartbeat(threading.Thread):
                 break
             except Exception as error:
                 if pause is None:
-                    self._note(error)
+                    outage.note(self.db, error)
                 else:
                     time.sleep(pause)
         close_connection(self.db)

@@ -181,7 +181,7 @@ class Worker(Poller):
             now=timezone.now(),
             token=token,
         )
-        self.answered()
+        self.answered(has_written=bool(claimed))
         del self._doubts[token]
         seconds = time.monotonic() - started
         self.ledger.enter(claimed)

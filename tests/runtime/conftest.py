@@ -6,6 +6,14 @@ import pytest
 
 from dj_queue.models import ClaimedExecution
 from dj_queue.operations.claim import claim
+from dj_queue.runtime import outage
+
+
+@pytest.fixture(autouse=True)
+def no_outage_before() -> None:
+    """Forget the outages of other tests: one soon after another is treated in another way."""
+    memory = outage._outages._memory
+    memory[:] = bytes(len(memory))
 
 
 @pytest.fixture
