@@ -49,6 +49,7 @@ LEVELS = {
     "listener_up": logging.INFO,  # database, seconds
     "other_deployment": logging.WARNING,  # database, difference: the queue is another's
     "operator_acted": logging.INFO,  # backend, database, action, queue, count, jobs, user
+    "transaction_left_open": logging.WARNING,  # database: by a task that raised
     "loop_failed": logging.ERROR,  # backend, database, error: an unexpected error, retried
 }
 

@@ -196,6 +196,7 @@ def test_level_and_payload_of_an_event_are_those_of_the_code(event: str) -> None
     assert level == logging.getLevelName(events.LEVELS[event])
     of_a_database = event.startswith(("database_", "listener_", "process_")) or event in (
         "other_deployment",
+        "transaction_left_open",
         "claims_recovered",
         "fork_failed",
     )

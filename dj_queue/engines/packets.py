@@ -10,6 +10,7 @@ from typing import Any
 from django.db import Error, models
 
 from dj_queue.engines.base import by_table
+from dj_queue.engines.open_transactions import has_ended
 from dj_queue.engines.sql import columns, marks, prepared_columns, table
 from dj_queue.routers import QueueDatabase
 
@@ -68,6 +69,7 @@ def send_as_transaction(db: QueueDatabase, statements: Sequence[Statement]) -> N
     except BaseException:
         _roll_back(db)
         raise
+    has_ended(db.connection)
 
 
 def _fit(db: QueueDatabase, statements: Sequence[Statement]) -> bool:

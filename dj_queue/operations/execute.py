@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,13 +21,16 @@ from dj_queue.exceptions import (
     InvalidArguments,
     InvalidReturnValue,
     NotSerializable,
-    TransactionLeftOpen,
 )
 from dj_queue.models import ClaimedExecution
 from dj_queue.models.fields import normalize_json
 from dj_queue.operations.failure import Failure
 from dj_queue.operations.forked import ForkedProcessesEndHere
-from dj_queue.operations.left_open import end_transactions, ended_transactions
+from dj_queue.operations.left_open import (
+    end_and_log_transactions,
+    end_transactions,
+    ended_transactions,
+)
 from dj_queue.operations.receivers import sender_of, tell_here
 from dj_queue.operations.retry import next_attempt_at
 from dj_queue.quoting import quoted
@@ -217,8 +219,7 @@ async def _rest(run: _Run, last: LastCall, problem: BaseException | None = None)
             with ForkedProcessesEndHere():
                 value = await run.task.acall(*args, **kwargs)
         except BaseException:  # CancelledError too: what a task cancels is its own affair.
-            with suppress(TransactionLeftOpen):
-                await last(end_transactions)
+            await last(end_and_log_transactions)
             raise
         await last(end_transactions)
         return run.returned(value)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from django.db import DatabaseError, InterfaceError, connections
+from django.db.backends.signals import connection_created
 
+from dj_queue.engines.open_transactions import is_open, watch
+from dj_queue.events import log
 from dj_queue.exceptions import TransactionLeftOpen
 
 if TYPE_CHECKING:
@@ -20,12 +24,15 @@ def ended_transactions() -> Iterator[None]:
 
     The next job in this thread would be part of it, and on SQLite nobody else could write.
     """
-    depths = {each.alias: len(each.atomic_blocks) for each in _open_connections()}
+    _watch_new_connections()
+    depths = {}
+    for each in _open_connections():
+        depths[each.alias] = len(each.atomic_blocks)
+        watch(each)
     try:
         yield
     except BaseException:
-        with suppress(TransactionLeftOpen):  # What the task raised says more.
-            end_transactions(depths)
+        end_and_log_transactions(depths)  # What the task raised says more.
         raise
     end_transactions(depths)
 
@@ -35,13 +42,33 @@ def end_transactions(depths: Mapping[str, int] | None = None) -> None:
 
     But for so many outer blocks of each alias, which stay.
     """
-    depths = depths or {}
-    left = [each for each in _open_connections() if _end_open(each, depths.get(each.alias, 0))]
+    left = _end_all(depths or {})
     if left:
-        where = ", ".join(repr(each.alias) for each in left)
+        where = ", ".join(map(repr, left))
         raise TransactionLeftOpen(
             f"expected the task to end every transaction it begins, got one left open on {where}"
         )
+
+
+def end_and_log_transactions(depths: Mapping[str, int] | None = None) -> None:
+    """As `end_transactions`, but raise nothing: for where something else is raised."""
+    for alias in _end_all(depths or {}):
+        log("transaction_left_open", database=alias)
+
+
+def _end_all(depths: Mapping[str, int]) -> list[str]:
+    """Roll back what is open; return on which aliases."""
+    all_open = _open_connections()
+    return [each.alias for each in all_open if _end_open(each, depths.get(each.alias, 0))]
+
+
+@cache
+def _watch_new_connections() -> None:
+    connection_created.connect(_watch, weak=False)
+
+
+def _watch(connection: BaseDatabaseWrapper, **_: Any) -> None:
+    watch(connection)
 
 
 def _open_connections() -> Sequence[BaseDatabaseWrapper]:
@@ -55,8 +82,16 @@ def _end_open(connection: BaseDatabaseWrapper, depth: int) -> bool:
         while len(blocks) > depth:
             has_left = True
             blocks[-1].__exit__(TransactionLeftOpen, TransactionLeftOpen(), None)
-        expected = connection.settings_dict["AUTOCOMMIT"]
-        if connection.connection is not None and not blocks and connection.autocommit != expected:
+        if connection.connection is not None and not blocks and _is_left_open(connection):
             has_left = True
+            with suppress(Exception):  # Not left to the close: a database in memory stays open.
+                connection.connection.rollback()
+                connection.set_autocommit(connection.settings_dict["AUTOCOMMIT"])
             connection.close()
     return has_left
+
+
+def _is_left_open(connection: BaseDatabaseWrapper) -> bool:
+    # Ask the driver as well: a task may begin a transaction of which Django does not know.
+    expected = connection.settings_dict["AUTOCOMMIT"]
+    return connection.autocommit != expected or (expected and is_open(connection))

@@ -119,15 +119,16 @@ def test_the_orm_is_used_as_django_documents_and_leaves_no_connection(db, make_r
     until(lambda: not any(connection.connection for connection, _, _ in coroutines.SEEN))
 
 
+@pytest.mark.parametrize("name", ["leave_a_transaction_open", "begin_raw"])
 @pytest.mark.parametrize(
     ("raises", "path"),
     [(False, "dj_queue.exceptions.TransactionLeftOpen"), (True, "builtins.ValueError")],
 )
 def test_a_transaction_left_open_is_rolled_back_and_fails_the_job(
-    db, make_runner, monkeypatch, raises, path
+    db, make_runner, monkeypatch, raises, path, name
 ):
     monkeypatch.setitem(connections[db.alias].settings_dict, "CONN_MAX_AGE", None)
-    store(db, **coroutine("leave_a_transaction_open", db.alias, raises))
+    store(db, **coroutine(name, db.alias, raises))
     runner = make_runner(concurrency=1)
     until(lambda: counts(db) == {"failed": 1})
 

@@ -102,12 +102,16 @@ def test_a_connection_of_receivers_obeys_conn_max_age_and_the_finishers_own_does
     assert own[0] is own[1] is not None
 
 
-def test_a_transaction_that_a_receiver_leaves_open_is_rolled_back(db, events):
+@pytest.mark.parametrize("is_raw", [False, True])
+def test_a_transaction_that_a_receiver_leaves_open_is_rolled_back(db, events, is_raw):
     first, second = outcomes_of(db, 2)
     finisher = Finisher(db)
 
     def begin():
-        transaction.atomic(using=db.alias).__enter__()
+        if is_raw:
+            connections[db.alias].cursor().execute("BEGIN")
+        else:
+            transaction.atomic(using=db.alias).__enter__()
         db.objects(Pause).create(queue_name="left", paused_at=timezone.now())
 
     finisher.start()

@@ -77,6 +77,21 @@ async def leave_a_transaction_open(alias: str, raises: bool = False) -> None:
         raise ValueError("of its own")
 
 
+@task
+async def begin_raw(alias: str, raises: bool = False) -> None:
+    """Begin a transaction that Django knows nothing of, write something, and never commit it."""
+    await sync_to_async(begin_raw_and_write)(alias)
+    if raises:
+        raise ValueError("of its own")
+
+
+def begin_raw_and_write(alias: str) -> None:
+    """Pause a queue in a transaction that is begun by a statement."""
+    note_connection(alias)
+    connections[alias].cursor().execute("BEGIN")
+    Pause.objects.using(alias).create(queue_name="left", paused_at=timezone.now())
+
+
 def begin_and_write(alias: str) -> None:
     """Begin a transaction and pause a queue in it."""
     note_connection(alias)

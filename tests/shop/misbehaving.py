@@ -33,6 +33,54 @@ def leave_autocommit_off(context: TaskContext, alias: str) -> None:
 
 
 @task(takes_context=True)
+def begin_raw(context: TaskContext, alias: str, raises: bool = False) -> None:
+    """Begin a transaction that Django knows nothing of, and never commit it."""
+    begin(context)
+    connections[alias].cursor().execute("BEGIN")
+    if alias == "default":
+        Order.objects.create(reference=f"lost {context.task_result.id}")
+    if raises:
+        raise ValueError("beside that")
+
+
+@task(takes_context=True)
+def run_statements(context: TaskContext, alias: str, statements: list[str]) -> None:
+    """Run SQL as it is."""
+    begin(context)
+    for statement in statements:
+        connections[alias].cursor().execute(statement)
+
+
+@task(takes_context=True)
+def use_transactions(context: TaskContext, alias: str) -> None:
+    """Begin and end transactions as Django does, one inside another, and enqueue jobs."""
+    begin(context)
+    with transaction.atomic(using=alias):
+        connections[alias].cursor().execute("SELECT 1")
+        try:
+            with transaction.atomic(using=alias):
+                raise ValueError("undone")
+        except ValueError:
+            pass
+    again = write_an_order.using(backend=context.task_result.backend)
+    again.get_backend().enqueue_all([(again, [f"order {number}"], {}) for number in range(3)])
+
+
+@task(takes_context=True)
+def turn_autocommit_off_raw(context: TaskContext, alias: str) -> None:
+    """Turn autocommit off at the driver, below Django."""
+    begin(context)
+    connection = connections[alias]
+    connection.ensure_connection()
+    if connection.vendor == "sqlite":
+        connection.connection.isolation_level = ""
+    elif connection.vendor == "mysql":
+        connection.cursor().execute("SET autocommit = 0")
+    else:
+        connection.connection.autocommit = False
+
+
+@task(takes_context=True)
 def break_the_connection(context: TaskContext, alias: str) -> None:
     """Close the driver's connection under Django's, and go on with it."""
     begin(context)
