@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 import traceback
-from contextlib import suppress
+
+from dj_queue import output
 
 
 class ForkedProcessesEndHere:
@@ -31,14 +31,12 @@ def _status_of(error: BaseException) -> int:
     if isinstance(error, SystemExit) and (error.code is None or isinstance(error.code, int)):
         return error.code or 0
     if isinstance(error, SystemExit):
-        print(error.code, file=sys.stderr)
+        output.say(str(error.code))
     else:
-        traceback.print_exception(error)
+        output.say("".join(traceback.format_exception(error)).rstrip())
     return 1
 
 
 def _end(status: int) -> None:
-    with suppress(Exception):
-        sys.stdout.flush()
-        sys.stderr.flush()
+    output.flush()
     os._exit(status & 0xFF)

@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from uuid import UUID
 from django.db import connections
 from setproctitle import setproctitle
 
-from dj_queue import timezone
+from dj_queue import output, timezone
 from dj_queue.events import log
 from dj_queue.exceptions import ProcessExited
 from dj_queue.operations.recover import Unstarted, recover
@@ -117,8 +116,7 @@ def fork(main: Callable[[StopSignals], int]) -> int:
     its parent's socket. Nor a thread, which may hold a lock that nobody would ever release.
     """
     _disconnect()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    output.flush()
     with signals.held_back():
         pid = os.fork()
         if pid:
@@ -130,11 +128,12 @@ def fork(main: Callable[[StopSignals], int]) -> int:
     except BaseException:  # Nothing may return into the parent's code.
         traceback.print_exc()
     finally:
-        logging.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        # Not sys.exit: what the parent registered to be done at its exit is not the child's.
-        os._exit(status)
+        try:
+            logging.shutdown()
+            output.flush()
+        finally:
+            # Not sys.exit: what the parent registered to be done at its exit is not the child's.
+            os._exit(status)
 
 
 def recover_dead(dead: list[Dead], told: StopSignals) -> int:
@@ -162,7 +161,7 @@ def _run(unit: Unit, supervision: Supervision, ledger: Ledger, told: StopSignals
         time.sleep(signals.LOOK_SECONDS)
     left = runner.stop(at_once=lambda: told.is_urgent)
     if left:
-        print(f"{unit.name}: stopped; {left}", file=sys.stderr)
+        output.say(f"{unit.name}: stopped; {left}")
         return LEFTOVERS_STATUS
     ledger.ends_well()
     return 0

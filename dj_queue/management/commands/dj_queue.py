@@ -13,11 +13,12 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.utils import autoreload
 
 from dj_queue.checks import NO_BACKEND, check_kwargs
 from dj_queue.exceptions import DjQueueError
+from dj_queue.output import OutputCommand
 from dj_queue.routers import QueueDatabase
 from dj_queue.routers.registry import routes
 from dj_queue.runtime import signals
@@ -32,7 +33,7 @@ from dj_queue.runtime.units import KINDS, Unit, units_of
 ONLY = {f"{kind}s": kind for kind in KINDS}
 
 
-class Command(BaseCommand):
+class Command(OutputCommand):
     help = (
         "Run the jobs of every dj_queue backend of the project, until TERM or INT: then no more "
         "jobs are claimed and the running ones may end within shutdown_timeout. A second signal, "
@@ -176,7 +177,7 @@ class Command(BaseCommand):
 
     def _say(self, line: str) -> None:
         self.stderr.write(line)
-        sys.stderr.flush()
+        self.stderr.flush()
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.management import call_command
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db import DatabaseError, InterfaceError
 
 from dj_queue import timezone
@@ -22,12 +22,13 @@ from dj_queue.exceptions import DjQueueError
 from dj_queue.operations.installations import adopt
 from dj_queue.operations.permissions import create_permissions, permissions_alias
 from dj_queue.operations.repair import forget_migrations
+from dj_queue.output import OutputCommand
 from dj_queue.routers import QueueDatabase, queue_database
 from dj_queue.routers.registry import backends_on, routes
 from dj_queue.routers.survey import AWAY
 
 
-class Command(BaseCommand):
+class Command(OutputCommand):
     help = (
         "Migrate dj_queue's tables on every queue database, each once, and verify them. Safe to "
         "run again, and from several hosts at once."

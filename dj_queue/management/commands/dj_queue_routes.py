@@ -8,10 +8,11 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from dj_queue.checks import NO_BACKEND
 from dj_queue.observability.route_map import BackendFacts, DatabaseFacts, RouteMap, draw_map
+from dj_queue.output import OutputCommand
 from dj_queue.routers.registry import routes
 
 WIDTH = 100
@@ -21,13 +22,14 @@ NUMBERS = {"ready", "failed"}
 DATABASES = ("database", "server", "isolation", "tables", "address")
 
 
-class Command(BaseCommand):
+class Command(OutputCommand):
     help = (
         "Show which backend's jobs live where, who says so and what is wrong with it. Exit "
         "status 1 when anything is wrong."
     )
     # The map shows what checks find; they must not keep it from being drawn.
     requires_system_checks: Any = []
+    spared = BrokenPipeError  # As of `head`. On a full disk half a map is an error.
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--check", action="store_true", help="print only what is wrong")
@@ -54,7 +56,6 @@ class Command(BaseCommand):
         else:
             self._write_text(drawn, options["check"])
         if drawn.problems:
-            self.stdout.flush()
             sys.exit(1)
 
     def _write_text(self, drawn: RouteMap, only_problems: bool) -> None:
