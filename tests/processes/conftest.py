@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.db import connections
 
 from tests.processes.proxy import Proxy
 from tests.processes.records import Records
 from tests.processes.started import Started, arguments, variables
+from tests.processes.throwaway import Missing, Throwaway
 
 DEFAULT_PORTS = {"postgresql": 5432, "mysql": 3306}
 Start = Callable[..., Started]
@@ -61,3 +63,31 @@ def start(child_environment: dict[str, str], records: Records, tmp_path: Path) -
     yield start
     for each in started:
         each.clean_up()
+
+
+@pytest.fixture
+def server(needs_server: None, vendor_by_alias: dict[str, str]) -> Iterator[Throwaway]:
+    """Give a server of the queue's vendor that the test may stop, with the tables of the queue."""
+    try:
+        server = Throwaway(vendor_by_alias["queue"])
+    except Missing as missing:
+        pytest.skip(f"needs a server to stop: {missing}")
+    connection = connections["queue"]
+    before = connection.settings_dict.copy()
+    try:
+        create_database(connection, server.settings)
+        call_command("dj_queue_migrate", backend=["default"], verbosity=0)
+        yield server
+    finally:
+        connection.close()
+        connection.settings_dict.update(before)
+        server.remove()
+
+
+def create_database(connection: Any, place: dict[str, Any]) -> None:
+    """Point the connection to an empty database of its name on another server."""
+    name = connection.settings_dict["NAME"]
+    connection.close()
+    connection.settings_dict.update(place)
+    with connection._nodb_cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE {connection.ops.quote_name(name)}")

@@ -23,9 +23,10 @@ if place := os.environ.get("DJ_QUEUE_TEST_QUEUE"):
     DATABASES["queue_direct"] = {**DATABASES["queue"], "TEST": {"MIRROR": "queue"}}
     DATABASES["queue"] |= json.loads(place)
     # What goes through a proxy must be readable: tests wait for statements.
-    is_postgresql = DATABASES["queue"]["ENGINE"].endswith("postgresql")
-    plain = {"sslmode": "disable"} if is_postgresql else {"ssl_mode": "DISABLED"}
-    DATABASES["queue"]["OPTIONS"] = {**DATABASES["queue"].get("OPTIONS", {}), **plain}
+    plain = {"postgresql": {"sslmode": "disable"}, "mysql": {"ssl_mode": "DISABLED"}}
+    vendor = DATABASES["queue"]["ENGINE"].rpartition(".")[2]
+    options = {**DATABASES["queue"].get("OPTIONS", {}), **plain.get(vendor, {})}
+    DATABASES["queue"]["OPTIONS"] = options
 
 LOGGING = {
     "version": 1,

@@ -1,10 +1,8 @@
 """A server that goes away in mid-run and comes back: everything goes on where it was."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
-from django.core.management import call_command
 from django.db import connections
 
 from dj_queue import timezone
@@ -12,7 +10,6 @@ from dj_queue.models import Attempt, FinishedExecution, Process
 from dj_queue.routers import queue_database
 from tests.jobs import EVERY, counts
 from tests.processes.records import check, check_stopped
-from tests.processes.throwaway import Missing, Throwaway
 from tests.shop.recorded import hold, note
 from tests.waiting import until
 
@@ -117,34 +114,6 @@ def test_stopping_during_an_outage_says_what_is_lost_and_the_next_start_recovers
     check(db, records, enqueued=22)
     assert second.end()[0] == 0
     check_stopped(db)
-
-
-@pytest.fixture
-def server(needs_server: None, vendor_by_alias: dict[str, str]) -> Iterator[Throwaway]:
-    """Give a server of the queue's vendor that the test may stop, with the tables of the queue."""
-    try:
-        server = Throwaway(vendor_by_alias["queue"])
-    except Missing as missing:
-        pytest.skip(f"needs a server to stop: {missing}")
-    connection = connections["queue"]
-    before = connection.settings_dict.copy()
-    try:
-        create_database(connection, server.settings)
-        call_command("dj_queue_migrate", backend=["default"], verbosity=0)
-        yield server
-    finally:
-        connection.close()
-        connection.settings_dict.update(before)
-        server.remove()
-
-
-def create_database(connection, place) -> None:
-    """Point the connection to an empty database of its name on another server."""
-    name = connection.settings_dict["NAME"]
-    connection.close()
-    connection.settings_dict.update(place)
-    with connection._nodb_cursor() as cursor:
-        cursor.execute(f"CREATE DATABASE {connection.ops.quote_name(name)}")
 
 
 def test_a_server_that_is_stopped_and_started_again_ends_nothing(start, records, server, db):
