@@ -338,7 +338,9 @@ def pooler(project: Project) -> Iterable[CheckMessage]:
     project.places()
     for alias in ("queue", "bulk"):
         options = {"HOST": "", "PORT": "", "OPTIONS": {}}
-        project.database(alias, **{**options, **({"PORT": 6432} if alias == "bulk" else {})})
+        prepared = {"prepare_threshold": 5, "server_side_binding": True}
+        pooled = {"PORT": 6432, "OPTIONS": prepared} if alias == "bulk" else {}
+        project.database(alias, **{**options, **pooled})
     return connections_module.check_poolers()
 
 

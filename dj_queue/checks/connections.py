@@ -155,7 +155,7 @@ def check_listening_places(**_: Any) -> Found:
 
 
 def check_poolers(**_: Any) -> Found:
-    """W007: LISTEN through what looks like a transaction pooler."""
+    """W007: LISTEN, or prepared statements, through what looks like a transaction pooler."""
     own = {each.backend: alias for each, alias in listening()}
     for each in healthy_routes():
         alias = own.get(each.backend, each.alias)
@@ -173,6 +173,29 @@ def check_poolers(**_: Any) -> Found:
                 "Add an alias for the server itself, or set "
                 f"TASKS[{each.backend!r}]['OPTIONS']['listen_notify'] to False.",
             )
+    for alias in filter(is_postgresql, known_databases()):
+        yield from prepared_through_pooler(alias)
+
+
+def prepared_through_pooler(alias: str) -> Found:
+    """Yield a W007 for a `prepare_threshold` that a pooler makes useless or dangerous."""
+    config = connections[alias].settings_dict
+    reason, got = pooler_reason(config), config["OPTIONS"].get("prepare_threshold")
+    if reason is None or got is None:
+        return
+    what = "dj_queue prepares nothing through a pooler, so it has no effect"
+    remedy = "Leave it out."
+    if config["OPTIONS"].get("server_side_binding"):
+        what = "Django prepares statements on connections to the server that are not its own"
+        remedy = (
+            "Leave it out, or server_side_binding; unless the pooler keeps prepared statements "
+            "apart, as PgBouncer does from 1.21 on with max_prepared_statements above 0."
+        )
+    message = (
+        f"DATABASES[{alias!r}]['OPTIONS']['prepare_threshold']: expected None, because "
+        f"DATABASES[{alias!r}] looks like a transaction pooler ({reason}), got {got!r}: {what}"
+    )
+    yield fault(Warning, "W007", message, remedy)
 
 
 def belong_together(first: str, second: str) -> bool:

@@ -133,6 +133,47 @@ def test_what_looks_like_a_pooler_is_named_with_the_reason(
     assert checked.text.count("dj_queue.W") == 1
 
 
+PREPARED = [
+    ({"prepare_threshold": 5}, "dj_queue prepares nothing through a pooler, so it has no effect"),
+    (
+        {"prepare_threshold": 0, "server_side_binding": True},
+        "Django prepares statements on connections to the server that are not its own",
+    ),
+]
+
+
+@needs_psycopg
+@pytest.mark.parametrize(("options", "what"), PREPARED, ids=str)
+def test_preparing_statements_through_a_pooler_is_named_whether_or_not_workers_listen(
+    project: Project, closed_port: int, options: dict[str, Any], what: str
+):
+    place = {**postgresql(closed_port), "HOST": "pgbouncer", "OPTIONS": options}
+    project.write({"DATABASES.bulk": place, "TASKS.bulk.OPTIONS.listen_notify": False})
+
+    (checked,) = project.run(CHECK)
+
+    assert (
+        "(dj_queue.W007) DATABASES['bulk']['OPTIONS']['prepare_threshold']: expected None, because "
+        "DATABASES['bulk'] looks like a transaction pooler (HOST is 'pgbouncer'), got "
+        f"{options['prepare_threshold']}: {what}"
+    ) in checked.text
+    assert checked.text.count("dj_queue.W") == 1
+
+
+@needs_psycopg
+@pytest.mark.parametrize("values", [{"OPTIONS": {"prepare_threshold": None}}, {"HOST": "db"}])
+def test_preparing_statements_elsewhere_or_not_at_all_is_passed_over(
+    project: Project, closed_port: int, values: dict[str, Any]
+):
+    own = {"HOST": "pgbouncer", "OPTIONS": {"prepare_threshold": 5}, **values}
+    place = {**postgresql(closed_port), **own}
+    project.write({"DATABASES.bulk": place, "TASKS.bulk.OPTIONS.listen_notify": False})
+
+    (checked,) = project.run(CHECK)
+
+    assert "dj_queue.W007" not in checked.text
+
+
 @needs_psycopg
 def test_an_alias_to_listen_on_that_leads_through_a_pooler_is_named(
     project: Project, closed_port: int

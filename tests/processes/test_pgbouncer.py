@@ -2,7 +2,7 @@
 
 import pytest
 from django.core.management import call_command
-from django.db import connections
+from django.db import ProgrammingError, connections
 
 from dj_queue.checks import missing_tables
 from dj_queue.management.commands.dj_queue_migrate import Command
@@ -125,6 +125,18 @@ def test_workers_behind_a_pooler_do_every_job_once(start, records, place, direct
     for event in ("database_down", "loop_failed", "claim_lost", "job_abandoned"):
         assert event not in output
     check_stopped(db)
+
+
+def test_what_django_prepares_fails_behind_a_pooler_that_does_not_keep_it_apart(db):
+    # As W007 says; PgBouncer 1.21 does with max_prepared_statements, which is not set here.
+    options = {"prepare_threshold": 0, "server_side_binding": True}
+    with pooler(pool_size=1) as place, behind(place, **options):
+        connections[db.alias].ensure_connection()
+        other = connections[db.alias].copy()
+        with pytest.raises(ProgrammingError, match="already exists"):
+            for connection in (connections[db.alias], other):
+                rows(connection.cursor(), "SELECT 1")
+        other.close()
 
 
 @PREPARING
