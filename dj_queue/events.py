@@ -17,6 +17,9 @@ LEVELS = {
     "worker_started": logging.INFO,  # backend, database, queues, threads, concurrency
     "worker_stopped": logging.INFO,  # backend, database, queues
     "process_died": logging.ERROR,  # database, name, pid, how: it is replaced
+    "process_silent": logging.ERROR,  # database, name, pid, seconds: it hangs, and is killed
+    "process_broken": logging.ERROR,  # database, threads: their process ends, and is replaced
+    "ledger_not_kept": logging.WARNING,  # database, error: no file, lost with the supervisor
     "fork_failed": logging.ERROR,  # database, name, error: tried again
     "process_pruned": logging.WARNING,  # database, process, name, ready, ended: silent too long
     "process_given_up": logging.WARNING,  # database, process, name: this one, by another

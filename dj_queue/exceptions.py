@@ -77,6 +77,10 @@ class ProcessPruned(DjQueueError):
     """The worker process stopped beating and was given up."""
 
 
+class ResultLost(DjQueueError):
+    """A task ended, and its process died before what came of it was recorded."""
+
+
 class RepairRefused(DjQueueError):
     """Migrations are not forgotten where any of dj_queue's tables exists."""
 

@@ -199,6 +199,7 @@ def test_level_and_payload_of_an_event_are_those_of_the_code(event: str) -> None
         "transaction_left_open",
         "claims_recovered",
         "fork_failed",
+        "ledger_not_kept",
     )
     everywhere = ["database"] if of_a_database else ["backend", "database"]
     assert [*everywhere, *re.findall(r"`(\w+)`", payload)] == keys

@@ -84,12 +84,13 @@ def execute(
     Sends task_started. A path that names no Task fails the job and calls nothing. The job has a
     context of its own: no other finds what it sets, nor does the caller.
     """
-    try:
-        sender = sender_of(db)
-    except BaseException as error:
-        problem = error  # The name `error` ends with the clause.
-        return Context().run(lambda: _Run(claimed, clock).raised(problem))
-    return Context().run(_execute, db, claimed, clock, sender)
+    with ForkedProcessesEndHere():  # Those too that its module forks, or its rules of attempts.
+        try:
+            sender = sender_of(db)
+        except BaseException as error:
+            problem = error  # The name `error` ends with the clause.
+            return Context().run(lambda: _Run(claimed, clock).raised(problem))
+        return Context().run(_execute, db, claimed, clock, sender)
 
 
 def _execute(
@@ -116,13 +117,14 @@ def begin(
     of its database connections. It returns the outcome, whatever was raised. Both parts need the
     same context, the job's own.
     """
-    run = _Run(claimed, clock)
-    try:
-        with ended_transactions():
-            run.begin(db, sender_of(db))
-    except BaseException as error:
-        return _rest(run, last, problem=error)
-    return _rest(run, last)
+    with ForkedProcessesEndHere():
+        run = _Run(claimed, clock)
+        try:
+            with ended_transactions():
+                run.begin(db, sender_of(db))
+        except BaseException as error:
+            return _rest(run, last, problem=error)
+        return _rest(run, last)
 
 
 def abandoned(
@@ -136,7 +138,7 @@ def abandoned(
     """
     has_attempts = claimed.attempt < claimed.job.max_attempts
     can_say = has_attempts and (may_import or is_loaded(claimed.job))
-    result = _running(claimed, claimed.claimed_at, may_import=can_say)
+    result = running(claimed, claimed.claimed_at, may_import=can_say)
     return failed(
         claimed, result, error, started_at=claimed.claimed_at, ended_at=now, is_last=not can_say
     )
@@ -155,16 +157,28 @@ def failed(
     failure, retry_at = Failure.of(error), None
     if not is_last:
         retry_at = next_attempt_at(result.task, claimed.job, claimed.attempt, error, now=ended_at)
+    return settled(
+        Outcome(
+            claimed, started_at, ended_at, result, error=error, failure=failure, retry_at=retry_at
+        )
+    )
+
+
+def settled(outcome: Outcome) -> Outcome:
+    """Return the outcome, whose result says what it says."""
+    result, failure = outcome.result, outcome.failure
+    if failure is None:
+        _settle(result, TaskResultStatus.SUCCESSFUL, outcome.ended_at)
+        object.__setattr__(result, "_return_value", outcome.return_value)
+        return outcome
     result.errors.append(
         TaskError(exception_class_path=failure.exception_path, traceback=failure.traceback)
     )
-    if retry_at is None:
-        _settle(result, TaskResultStatus.FAILED, ended_at)
+    if outcome.retry_at is None:
+        _settle(result, TaskResultStatus.FAILED, outcome.ended_at)
     else:
         _settle(result, TaskResultStatus.READY, None)
-    return Outcome(
-        claimed, started_at, ended_at, result, error=error, failure=failure, retry_at=retry_at
-    )
+    return outcome
 
 
 class _Run:
@@ -174,7 +188,7 @@ class _Run:
         self.claimed = claimed
         self.clock = clock
         self.started_at = clock()
-        self.result = _running(claimed, self.started_at)
+        self.result = running(claimed, self.started_at)
         self.task = self.result.task
 
     def begin(self, db: QueueDatabase, sender: type) -> None:
@@ -200,10 +214,8 @@ class _Run:
             value = normalize_json(value, "return value")
         except NotSerializable as error:
             raise InvalidReturnValue(str(error)) from error
-        ended_at = self.clock()
-        _settle(self.result, TaskResultStatus.SUCCESSFUL, ended_at)
-        object.__setattr__(self.result, "_return_value", value)
-        return Outcome(self.claimed, self.started_at, ended_at, self.result, return_value=value)
+        started_at, ended_at = self.started_at, self.clock()
+        return settled(Outcome(self.claimed, started_at, ended_at, self.result, return_value=value))
 
     def raised(self, error: BaseException) -> Outcome:
         started_at, ended_at = self.started_at, self.clock()
@@ -227,9 +239,10 @@ async def _rest(run: _Run, last: LastCall, problem: BaseException | None = None)
         return run.raised(error)
 
 
-def _running(
+def running(
     claimed: ClaimedExecution, started_at: datetime, *, may_import: bool = True
 ) -> TaskResult:
+    """Return the result of an attempt that runs; of one whose task may be imported, or not."""
     return running_result(
         claimed.job,
         described_task(claimed.job, may_import=may_import),

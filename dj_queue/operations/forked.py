@@ -24,7 +24,7 @@ class ForkedProcessesEndHere:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: object
     ) -> None:
         if os.getpid() != self._pid:
-            _end(0 if error is None else _status_of(error))
+            end_process(0 if error is None else _status_of(error))
 
 
 def _status_of(error: BaseException) -> int:
@@ -37,6 +37,7 @@ def _status_of(error: BaseException) -> int:
     return 1
 
 
-def _end(status: int) -> None:
+def end_process(status: int) -> None:
+    """End this process at once, as a script ends."""
     output.flush()
     os._exit(status & 0xFF)

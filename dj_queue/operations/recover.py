@@ -8,29 +8,19 @@ from datetime import datetime
 from uuid import UUID
 
 from dj_queue.engines import engine_for
-from dj_queue.engines.claims import Claim, attach, claim_of
+from dj_queue.engines.claims import attach, claim_of
 from dj_queue.exceptions import DjQueueError
 from dj_queue.models import ClaimedExecution, Job
 from dj_queue.operations.claim import give_back
 from dj_queue.operations.execute import Outcome, abandoned
 from dj_queue.operations.finish import announce, finish
 from dj_queue.operations.processes import forget
+from dj_queue.operations.remains import UNKNOWN, Remains, noted_outcome
 from dj_queue.operations.transitions import in_transaction
 from dj_queue.routers import QueueDatabase
 from dj_queue.routers.registry import routes
 
 BATCH_SIZE = 500
-
-
-@dataclass(frozen=True)
-class Unstarted:
-    """What a dead process certainly had not started: all under a token, and single claims."""
-
-    tokens: frozenset[UUID] = frozenset()
-    claims: frozenset[Claim] = frozenset()
-
-    def __contains__(self, claimed: ClaimedExecution) -> bool:
-        return claimed.claim_token in self.tokens or claim_of(claimed) in self.claims
 
 
 @dataclass
@@ -48,23 +38,23 @@ def recover(
     error: DjQueueError,
     *,
     now: datetime,
-    unstarted: Unstarted = Unstarted(),
+    remains: Remains = UNKNOWN,
     may_import: bool = True,
 ) -> Recovery:
     """Forget dead processes and take their claims, of every backend on the database.
 
     In this order: one that was only stopped, and continues in between, then learns with its next
     heartbeat that it was given up, and starts nothing that is given away here. Jobs that certainly
-    had not started are ready again, as the same attempt. Of the others the attempt ended with
-    `error`: with attempts left they run again, otherwise they fail; those too whose task would have
-    to be imported to say so, and not `may_import`. In doubt a job counts as started. Opens
-    transactions, of up to BATCH_SIZE jobs each; what a crash leaves undone, or another transaction
-    holds, is left to the next call.
+    had not started are ready again, as the same attempt; attempts that certainly had ended are
+    recorded as they ended. Of the others the attempt ended with `error`: with attempts left they
+    run again, otherwise they fail; those too whose task would have to be imported to say so, and
+    not `may_import`. In doubt a job counts as started. Opens transactions, of up to BATCH_SIZE jobs
+    each; what a crash leaves undone, or another transaction holds, is left to the next call.
     """
     recovery = Recovery()
     forget(db, process_ids)
     while batch := in_transaction(
-        db, lambda: _recover_batch(db, process_ids, error, now, unstarted, may_import)
+        db, lambda: _recover_batch(db, process_ids, error, now, remains, may_import)
     ):
         recovery.ready_count += batch.ready_count
         recovery.ended += batch.ended
@@ -82,7 +72,7 @@ def _recover_batch(
     process_ids: Sequence[UUID],
     error: DjQueueError,
     now: datetime,
-    unstarted: Unstarted,
+    remains: Remains,
     may_import: bool,
 ) -> Recovery | None:
     """Recover the next claims that nobody else holds; None when there is none."""
@@ -96,8 +86,13 @@ def _recover_batch(
         own = [row for row in claims if row.backend == backend]
         for row in own:
             attach(row, jobs[row.job_id])
-        batch.ready_count += give_back(handle, [row for row in own if row in unstarted])
-        started = [row for row in own if row not in unstarted]
-        ended = [abandoned(row, error, now=now, may_import=may_import) for row in started]
+        unstarted = [row for row in own if row in remains.unstarted]
+        batch.ready_count += give_back(handle, unstarted)
+        ended = []
+        for row in own:
+            if claim_of(row) in remains.ended:
+                ended.append(noted_outcome(row, remains.ended[claim_of(row)], error))
+            elif row not in remains.unstarted:
+                ended.append(abandoned(row, error, now=now, may_import=may_import))
         batch.ended += finish(handle, ended)
     return batch

@@ -14,6 +14,7 @@ from dj_queue.exceptions import (
     InvalidReturnValue,
     ProcessExited,
     ProcessPruned,
+    ResultLost,
 )
 from dj_queue.models import FailedExecution, Job
 from dj_queue.operations.concurrency import let_wait
@@ -22,7 +23,7 @@ from dj_queue.routers import QueueDatabase
 from dj_queue.tasks import Retry, RetryPolicy
 
 CRASHES = (ProcessExited, ProcessPruned)
-FINAL = (InvalidArguments, InvalidReturnValue)
+FINAL = (InvalidArguments, InvalidReturnValue, ResultLost)
 """Never retried: another attempt ends the same way, or what the task does has been done."""
 
 

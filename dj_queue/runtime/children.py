@@ -1,7 +1,8 @@
-"""Children: forked processes, one for each unit, and what becomes of one that died."""
+"""Children: forked processes, one for each unit, and what becomes of one that died or hangs."""
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import signal
@@ -9,46 +10,36 @@ import socket
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
-from uuid import UUID
+from contextlib import suppress
 
 from django.db import connections
 from setproctitle import setproctitle
 
-from dj_queue import output, timezone
+from dj_queue import output
 from dj_queue.events import log
 from dj_queue.exceptions import ProcessExited
-from dj_queue.operations.recover import Unstarted, recover
-from dj_queue.routers import QueueDatabase
-from dj_queue.runtime import outage, signals
-from dj_queue.runtime.connections import close_connection, close_connections
+from dj_queue.runtime import signals
+from dj_queue.runtime.connections import close_connections
+from dj_queue.runtime.dead import Dead
 from dj_queue.runtime.ledger import Ledger
+from dj_queue.runtime.pages import close_all_but
 from dj_queue.runtime.process import Supervision
 from dj_queue.runtime.runner import Runner
 from dj_queue.runtime.signals import StopSignals
-from dj_queue.runtime.units import Unit, title_of
+from dj_queue.runtime.units import Unit
 from dj_queue.runtime.worker import LATE
 
 LEFTOVERS_STATUS = os.EX_TEMPFAIL
 """How a child ends that did what it was told, but not all of it in time."""
-RECOVERED_STATUS = 3
-"""How a recovery ends; not with 0, as a module that is imported for it might."""
+BROKEN_STATUS = os.EX_SOFTWARE
+"""How a child ends one of whose threads has ended by itself."""
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 30.0
-
-
-@dataclass(frozen=True)
-class Dead:
-    """A child that left claims, as far as its supervisor knows.
-
-    Not `may_import` when a recovery died of it, as it does of a module that ends its importer.
-    """
-
-    db: QueueDatabase
-    process_id: UUID
-    unstarted: Unstarted
-    error: ProcessExited
-    may_import: bool = True
+MIN_SILENCE_SECONDS = 5.0
+"""A busy machine may keep a living process from its work for a moment."""
+LONGEST_STEP_SECONDS = 1.0
+ABORT_SECONDS = 1.0
+"""How long a silent process may take to say where it hangs, before it is killed."""
 
 
 class Child:
@@ -62,16 +53,22 @@ class Child:
         self.supervision = supervision
         self.pid: int | None = None
         self.start_at = 0.0
+        self.is_stopped = False
         self._pause = 0.0
+        self._beat_at = self._silent_seconds = 0.0
         self._ledger: Ledger
 
     def start(self) -> None:
         """Fork; where the system has no room for a process, another time."""
         unit, supervision = self.unit, self.supervision
-        ledger = self._ledger = Ledger(unit)
+        ledger = self._ledger = Ledger.kept(unit)
+        self._beat_at = self._silent_seconds = 0.0
+        self.is_stopped = False
         try:
             self.pid = fork(lambda told: _run(unit, supervision, ledger, told))
         except OSError as error:
+            ledger.remove()
+            ledger.close()
             self._delay(max(FIRST_PAUSE_SECONDS, self._pause * 2))
             log("fork_failed", database=unit.db.alias, name=unit.name, error=repr(error))
 
@@ -83,19 +80,52 @@ class Child:
         code, ledger, pid = os.waitstatus_to_exitcode(status), self._ledger, self.pid
         self.pid = None
         self._delay(0.0 if ledger.was_well else max(FIRST_PAUSE_SECONDS, self._pause * 2))
-        process_id, unstarted, has_ended = ledger.process_id, ledger.unstarted, ledger.has_ended
-        ledger.close()
-        # A task may end the process as well, with the same status.
-        if code == 0 and has_ended:
-            return None
+        ledger.declare_dead()
+        process_id, name = ledger.process_id, self.unit.name
         why = LATE
-        if code != LEFTOVERS_STATUS:
-            how = f"was killed by {_name(-code)}" if code < 0 else f"ended with status {code}"
-            log("process_died", database=self.unit.db.alias, name=self.unit.name, pid=pid, how=how)
-            why = f"the process {self.unit.name} (pid {pid} on {socket.gethostname()}) {how}"
-        if process_id is None:
+        if code != LEFTOVERS_STATUS and not ledger.has_ended:
+            how = self._how(code)
+            log("process_died", database=self.unit.db.alias, name=name, pid=pid, how=how)
+            why = f"the process {name} (pid {pid} on {socket.gethostname()}) {how}"
+        # A task may end the process as well, with the same status.
+        if process_id is None or (code == 0 and ledger.has_ended):
+            ledger.remove()
+            ledger.close()
             return None
-        return Dead(self.unit.db, process_id, unstarted, ProcessExited(why))
+        error, remains = ProcessExited(why), ledger.remains
+        return Dead(self.unit.db, process_id, remains, error, ledger=ledger, file=ledger.file)
+
+    def watch(self, seconds: float) -> None:
+        """End a process that has not worked for long, so many seconds after the last look.
+
+        It cannot end by itself, and nobody else replaces it. Time in which this process did not
+        run either does not count, nor does time in which the child was stopped.
+        """
+        if self.pid is None:
+            return
+        beat_at = self._ledger.beat_at
+        if beat_at != self._beat_at or self.is_stopped:
+            self._beat_at, self._silent_seconds = beat_at, 0.0
+            return
+        before = self._silent_seconds
+        self._silent_seconds += min(seconds, LONGEST_STEP_SECONDS)
+        if before <= self._patience_seconds < self._silent_seconds:
+            where = {"database": self.unit.db.alias, "name": self.unit.name, "pid": self.pid}
+            log("process_silent", **where, seconds=round(self._silent_seconds, 1))
+            self.signal(signal.SIGABRT)  # Its faulthandler says where it hangs.
+        elif self._silent_seconds > self._patience_seconds + ABORT_SECONDS:
+            self.signal(signal.SIGKILL)
+
+    @property
+    def _patience_seconds(self) -> float:
+        return max(MIN_SILENCE_SECONDS, self.unit.db.options.process_alive_threshold)
+
+    def _how(self, code: int) -> str:
+        if self._silent_seconds > self._patience_seconds:
+            return f"did nothing for {self._silent_seconds:.0f} seconds and was killed"
+        if code == BROKEN_STATUS:
+            return "ended because one of its threads had died"
+        return f"was killed by {_name(-code)}" if code < 0 else f"ended with status {code}"
 
     def _delay(self, seconds: float) -> None:
         self._pause = min(seconds, LONGEST_PAUSE_SECONDS)
@@ -136,54 +166,22 @@ def fork(main: Callable[[StopSignals], int]) -> int:
             os._exit(status)
 
 
-def recover_dead(dead: list[Dead], told: StopSignals) -> int:
-    """Recover what these have left, however long the database takes; for a child's `main`.
-
-    Return RECOVERED_STATUS: with any other the process ended before it was done.
-    """
-    setproctitle(title_of(f"recovery on {dead[0].db.alias}"))
-    signal.signal(signal.SIGQUIT, signal.SIG_DFL)  # TERM is only counted: it is soon over.
-    parent, pause = os.getppid(), FIRST_PAUSE_SECONDS
-    for each in dead:
-        while not _recover(each):
-            if os.getppid() != parent:
-                return 1  # Some dispatcher will find them.
-            time.sleep(pause)
-            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
-    return RECOVERED_STATUS
-
-
 def _run(unit: Unit, supervision: Supervision, ledger: Ledger, told: StopSignals) -> int:
+    close_all_but([ledger])
     setproctitle(unit.title)
+    if not faulthandler.is_enabled():
+        with suppress(Exception):  # There may be no stderr.
+            faulthandler.enable()
     runner = Runner([unit], supervision=supervision, ledger=ledger)
     runner.start()
-    while not told.count and supervision.is_alive:
+    while not told.count and supervision.is_alive and runner.beat():
         time.sleep(signals.LOOK_SECONDS)
     left = runner.stop(at_once=lambda: told.is_urgent)
     if left:
         output.say(f"{unit.name}: stopped; {left}")
-        return LEFTOVERS_STATUS
-    ledger.ends_well()
-    return 0
-
-
-def _recover(dead: Dead) -> bool:
-    try:
-        done = recover(
-            dead.db,
-            [dead.process_id],
-            dead.error,
-            now=timezone.now(),
-            unstarted=dead.unstarted,
-            may_import=dead.may_import,
-        )
-    except Exception as error:
-        outage.begin(dead.db, error)
-        close_connection(dead.db)
-        return False
-    where = {"database": dead.db.alias, "process": dead.process_id}
-    log("claims_recovered", **where, ready=done.ready_count, ended=len(done.ended))
-    return not done.left_count  # The server has yet to notice that its client is dead.
+    if runner.is_broken:
+        return BROKEN_STATUS
+    return LEFTOVERS_STATUS if left else 0
 
 
 def _disconnect() -> None:

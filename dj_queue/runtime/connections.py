@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 
 from django.db import connections
 
+from dj_queue.operations.forked import ForkedProcessesEndHere
 from dj_queue.operations.left_open import ended_transactions
 from dj_queue.routers import QueueDatabase
 
@@ -18,10 +19,11 @@ def looked_after(db: QueueDatabase) -> Iterator[None]:
     Connections that are stale or too old are closed before and after, but for the thread's own to
     `db`, which its loop looks after. A transaction that is left open is rolled back, for what the
     thread writes next would be part of it; raises TransactionLeftOpen when nothing else was raised.
+    A process that is forked inside the block ends where it leaves the block.
     """
     tidy_connections(keep=db)
     try:
-        with ended_transactions():
+        with ended_transactions(), ForkedProcessesEndHere():
             yield
     finally:
         tidy_connections(keep=db)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
+from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import Context
 from functools import partial
 from typing import Any
+from weakref import WeakMethod
 
 from dj_queue.models import ClaimedExecution
 from dj_queue.operations.execute import Outcome
+from dj_queue.operations.forked import end_process
 from dj_queue.runtime.connections import close_connections
 from dj_queue.runtime.lanes import JobLane, Lanes
 from dj_queue.runtime.pool import Pool
@@ -57,6 +61,11 @@ class Loop(Pool):
         self._is_closing = asyncio.Event()
         self._has_begun_all = asyncio.Event()
         self._server = threading.Thread(target=self._serve, name=f"{name} loop", daemon=True)
+
+    @property
+    def threads(self) -> list[threading.Thread]:
+        """Those that begin jobs, run them and make their synchronous calls."""
+        return [*self._threads, self._server, *self._lanes.threads]
 
     def start(self) -> None:
         """Start the threads, once; raise RuntimeError where the system has none left."""
@@ -141,6 +150,8 @@ class Loop(Pool):
                 self._loop.call_soon_threadsafe(call, *args)
 
     def _serve(self) -> None:
+        end_child = WeakMethod(self._end_child)
+        os.register_at_fork(after_in_child=lambda: (end_child() or bool)())
         with self._runner:
             main = self._loop.create_task(self._main())
             while not main.done():
@@ -150,6 +161,15 @@ class Loop(Pool):
                     self._loop.run_until_complete(main)
             self._lanes.close()
         close_connections()
+
+    def _end_child(self) -> None:
+        """Let a process that a coroutine forks end when it returns to the loop, its parent's.
+
+        It would run the other coroutines as well, and wait on a selector that both share.
+        """
+        if threading.current_thread() is self._server:
+            getattr(self._loop, "_ready", deque()).clear()
+            self._loop.call_soon(end_process, 1)
 
     async def _main(self) -> None:
         await self._is_closing.wait()

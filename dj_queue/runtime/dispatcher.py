@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from dj_queue import timezone
 from dj_queue.events import log
 from dj_queue.operations.dispatch import dispatch_due
+from dj_queue.runtime.dead import FIND_SECONDS, find_dead, recovers
 from dj_queue.runtime.lost import LostProcesses
 from dj_queue.runtime.poller import Poller
 from dj_queue.runtime.process import Registration
@@ -49,6 +51,9 @@ class Dispatcher(Poller):
             Duty(PRUNING_SECONDS, Pruner(self.db).step),
             Duty(SLOTS_SECONDS, SlotKeeper(self.db).step),
         ]
+        if registration.supervision.is_here:
+            self._found: set[Path] = set()
+            self.duties.append(Duty(FIND_SECONDS, self._recover_dead))
 
     def poll(self) -> float:
         count = dispatch_due(self.db, now=timezone.now(), limit=self.options.batch_size)
@@ -62,3 +67,10 @@ class Dispatcher(Poller):
         now = time.monotonic()
         due = min(duty.next_at for duty in self.duties) - now
         return max(0.0, min(self.options.polling_interval, due))
+
+    def _recover_dead(self) -> None:
+        """Recover what others have left on this host: there is no supervisor that would."""
+        for dead in find_dead(self.db, but=self._found):
+            if recovers(dead) and dead.file:
+                self._found.add(dead.file.path)
+            dead.close()

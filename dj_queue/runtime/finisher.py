@@ -59,6 +59,7 @@ class Finisher(threading.Thread):
         self._handed_in: SimpleQueue[Outcome | Return | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._nudges: list[Callable[[], None]] = []
+        self._ledgers: list[Ledger] = []
         self._inheritances: list[Inheritance] = []
         self._pending_count = 0
         self._doubted: UUID | None = None
@@ -69,8 +70,12 @@ class Finisher(threading.Thread):
         """How many outcomes and claims were handed in and are not recorded."""
         return self._pending_count
 
-    def tell_of_slots(self, nudge: Callable[[], None]) -> None:
-        """Call this whenever slots may have been handed on: to jobs that are ready at once."""
+    def serve(self, ledger: Ledger, nudge: Callable[[], None]) -> None:
+        """Strike off this worker's ledger what is recorded.
+
+        Call `nudge` whenever slots may have been handed on: to jobs that are ready at once.
+        """
+        self._ledgers.append(ledger)
         self._nudges.append(nudge)
 
     def let_inherit(self, inheritance: Inheritance) -> None:
@@ -79,6 +84,8 @@ class Finisher(threading.Thread):
 
     def hand_in(self, outcome: Outcome) -> None:
         """Record this outcome soon; returns at once. Any thread may call it."""
+        for ledger in self._ledgers:
+            ledger.end(outcome)
         with self._lock:
             self._pending_count += 1
         self._handed_in.put(outcome)
@@ -256,6 +263,9 @@ class Finisher(threading.Thread):
         return True
 
     def _settle(self, batch: list[Outcome], recorded: list[Outcome], handed: HandedOn) -> None:
+        for ledger in self._ledgers:
+            for outcome in batch:
+                ledger.strike(outcome.claimed)
         with self._lock:
             self._pending_count -= len(batch)
         keyed = [each for each in recorded if each.claimed.job.concurrency_key is not None]

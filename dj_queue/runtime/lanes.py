@@ -25,8 +25,8 @@ class Lane(Executor):
 
     def __init__(self, name: str) -> None:
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
-        self._thread.start()
+        self.thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self.thread.start()
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Call it when the calls before it are done; returns at once."""
@@ -51,6 +51,11 @@ class Lanes:
         self._name = name
         self._all: list[Lane] = []
         self._free: deque[Lane] = deque()
+
+    @property
+    def threads(self) -> list[threading.Thread]:
+        """The threads of all lanes."""
+        return [lane.thread for lane in self._all]
 
     def take(self) -> Lane:
         """Return a lane that is nobody else's, the last one used if there is a choice."""

@@ -1,63 +1,130 @@
-"""What a worker has claimed and not started, in memory that outlives its process.
+"""What a worker has claimed, started and ended, in memory that outlives its process.
 
-A supervisor shares it with its child: of a child that was killed it knows, without a statement per
-job, which jobs certainly never started.
+A supervisor shares it with its child, and it is a file where there is room for one: of a process
+that was killed it tells, without a statement per job, which jobs certainly never started, and what
+came of those whose tasks had ended.
 """
 
 from __future__ import annotations
 
 import mmap
+import os
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
+from typing import Any
 from uuid import UUID
 
 from dj_queue.models import ClaimedExecution
-from dj_queue.operations.recover import Unstarted
+from dj_queue.models.fields import encode_json
+from dj_queue.operations.execute import Outcome
+from dj_queue.operations.failure import Failure
+from dj_queue.runtime import ledger_files
+from dj_queue.runtime.clock import seconds_of_life
+from dj_queue.runtime.ledger_files import LedgerFile
+from dj_queue.runtime.pages import (
+    BEAT,
+    ENDED,
+    FAILED,
+    FIRST,
+    FREE,
+    HEIR,
+    MOMENT,
+    NOBODY,
+    NOTE,
+    NOTED,
+    NOTHING,
+    PID,
+    PROCESS,
+    RETURNED,
+    STARTED,
+    STATE,
+    TEXT_WIDTH,
+    TOKEN,
+    WAITING,
+    WELL,
+    WIDTH,
+    Pages,
+)
 from dj_queue.runtime.prefetch import MOST_JOBS
 from dj_queue.runtime.units import Unit
 
-ID_WIDTH = 16
-WIDTH = 2 * ID_WIDTH
-NOBODY = bytes(ID_WIDTH)
-NOTHING = bytes(WIDTH)
-PROCESS, TOKEN, HEIR, WELL, ENDED, FIRST = range(6)
-"""Places of the process's id, the tokens of a claim under way and of an inheritance, and marks.
+MAX_PENDING = 1_000
+"""With so many outcomes to be recorded, nothing more is claimed, and nothing started."""
 
-Then those of claims.
-"""
+WAITS = bytes([WAITING])
 
 
-class Ledger:
-    """A table with a place for every claim that a unit may hold, one writer to each place.
+class Ledger(Pages):
+    """Pages with a place for every claim that a unit may hold, one writer to each place.
 
-    A claim is struck off before its job is started. A kill in the middle of a write leaves half an
-    id, which is no claim's: that job counts as started, as does one for which there is no place.
-    A claim, not only the job: one that was given back may be claimed again by the same process.
+    A claim is entered before its job may start, marked before it does, and struck off when what
+    came of it is recorded. A kill in the middle of a write leaves half an id, which is no claim's:
+    that job counts as started, as does one for which there is no place. A claim, not only the job:
+    one that was given back may be claimed again by the same process.
     """
 
-    def __init__(self, unit: Unit) -> None:
-        worker = unit.worker
-        capacity = MOST_JOBS + worker.threads if worker else 0
-        if worker and worker.concurrency:
-            capacity += MOST_JOBS + worker.concurrency
-        self._memory = mmap.mmap(-1, (FIRST + capacity) * WIDTH)
-        self._free = deque(range(FIRST, FIRST + capacity))
+    def __init__(self, unit: Unit, file: LedgerFile | None = None) -> None:
+        """Note what the unit does in that file, which is as large as `size_for` says, or nowhere.
+
+        Nowhere but in memory that this process shares with those that it forks.
+        """
+        super().__init__(mmap.mmap(file.number if file else -1, size_for(unit)))
+        self.file = file
+        if file:
+            file.close()  # The memory keeps it open, and locked.
+        self.unit = unit
+        self._free = deque(range(FIRST, len(self._memory) // WIDTH))
         # By the identity of the row, which costs less than hashing an id.
         self._places: dict[int, int] = {}
 
+    @classmethod
+    def kept(cls, unit: Unit) -> Ledger:
+        """Make a ledger that outlives all processes, where there is room for a file."""
+        return cls(unit, ledger_files.new_file(unit.db.alias, size_for(unit)))
+
     def enter(self, rows: Iterable[ClaimedExecution]) -> None:
-        """Note jobs that wait."""
+        """Note jobs that wait; again those that were about to start and did not."""
         for row in rows:
+            place = self._places.get(id(row))
             with suppress(IndexError):  # No place is free.
-                place = self._places[id(row)] = self._free.popleft()
-                self._write(place, row.job_id.bytes + row.claim_token.bytes)
+                if place is None:
+                    place = self._places[id(row)] = self._free.popleft()
+                self._write(place, row.job_id.bytes + row.claim_token.bytes + WAITS)
+
+    def start(self, row: ClaimedExecution) -> None:
+        """Note that a job is about to start."""
+        place = self._places.get(id(row))
+        if place is not None:
+            self._memory[place * WIDTH + STATE] = STARTED
+
+    def end(self, outcome: Outcome) -> None:
+        """Note how an attempt ended, with what it returned or raised if that is small."""
+        place = self._places.get(id(outcome.claimed))
+        if place is None:
+            return
+        failure, retry_at, state = outcome.failure, outcome.retry_at, RETURNED
+        if failure is None:
+            text = _returned(outcome.return_value)
+        else:
+            text, state = _raised(failure), FAILED
+        at = place * WIDTH
+        NOTE.pack_into(
+            self._memory,
+            at + NOTED,
+            -1 if text is None else len(text),
+            outcome.started_at.timestamp(),
+            outcome.ended_at.timestamp(),
+            retry_at.timestamp() if retry_at else 0.0,
+            text or b"",
+        )
+        self._memory[at + STATE] = state
 
     def strike(self, row: ClaimedExecution) -> None:
-        """Note that a job is about to start, or is not held any more."""
+        """Note that a job is not held any more."""
         place = self._places.pop(id(row), None)
         if place is not None:
-            self._write(place, NOTHING)
+            self._memory[place * WIDTH + STATE] = FREE
             self._free.append(place)
 
     def begin_claim(self, token: UUID) -> None:
@@ -77,54 +144,75 @@ class Ledger:
         self._write(HEIR, NOTHING)
 
     def is_process(self, process_id: UUID) -> None:
-        """Note under which id the process claims."""
+        """Note under which id this process claims."""
         self._write(PROCESS, process_id.bytes + NOBODY)
+        PID.pack_into(
+            self._memory, PROCESS * WIDTH + STATE, os.getpid(), self.unit.name.encode()[:100]
+        )
 
     def is_well(self) -> None:
         """Note that the process has come to its work."""
-        self._write(WELL, b"\1" * WIDTH)
+        self._write(WELL, b"\1" * STATE)
 
     def ends_well(self) -> None:
-        """Note that the process has done what it was told, and ends."""
-        self._write(ENDED, b"\1" * WIDTH)
+        """Note that the process has done what it was told, and ends; nobody need look at it."""
+        self._write(ENDED, b"\1" * STATE)
+        self.remove()
 
-    @property
-    def has_ended(self) -> bool:
-        """Whether the process ended because it was told to, with nothing left."""
-        return self._read(ENDED) != NOTHING
+    def beat(self) -> None:
+        """Note that the process works."""
+        MOMENT.pack_into(self._memory, BEAT * WIDTH, seconds_of_life())
 
-    @property
-    def process_id(self) -> UUID | None:
-        """Under which id the process claimed; None before its first."""
-        found = self._read(PROCESS)
-        return _id(found) if found != NOTHING else None
-
-    @property
-    def was_well(self) -> bool:
-        """Whether the process had come to its work."""
-        return self._read(WELL) != NOTHING
-
-    @property
-    def unstarted(self) -> Unstarted:
-        """What the process certainly had not started; only when it is dead."""
-        places = range(FIRST, len(self._memory) // WIDTH)
-        claims = (each for each in map(self._read, places) if each != NOTHING)
-        tokens = (each for each in map(self._read, (TOKEN, HEIR)) if each != NOTHING)
-        return Unstarted(
-            frozenset(map(_id, tokens)),
-            frozenset((_id(each), _id(each[ID_WIDTH:])) for each in claims),
-        )
-
-    def close(self) -> None:
-        """Let the memory go."""
-        self._memory.close()
-
-    def _write(self, place: int, value: bytes) -> None:
-        self._memory[place * WIDTH : (place + 1) * WIDTH] = value
-
-    def _read(self, place: int) -> bytes:
-        return self._memory[place * WIDTH : (place + 1) * WIDTH]
+    def remove(self) -> None:
+        """Remove the file; the memory stays until it is closed."""
+        if self.file:
+            self.file.remove()
 
 
-def _id(value: bytes) -> UUID:
-    return UUID(bytes=value[:ID_WIDTH])
+def size_for(unit: Unit) -> int:
+    """Return how many bytes the ledger of a unit has."""
+    worker = unit.worker
+    capacity = 0
+    if worker:
+        # What waits, runs, or is on its way to be recorded.
+        capacity = MAX_PENDING + MOST_JOBS + 2 * worker.threads
+        if worker.concurrency:
+            capacity += MOST_JOBS + 2 * worker.concurrency
+    return (FIRST + capacity) * WIDTH
+
+
+def _returned(value: Any) -> bytes | None:
+    """Return the JSON of a value, None if that is too large; without writing all of a large one."""
+    if value is None:
+        return b"null"
+    if _room_beside(value, TEXT_WIDTH) < 0:
+        return None
+    text = encode_json(value).encode()
+    return text if len(text) <= TEXT_WIDTH else None
+
+
+def _room_beside(value: Any, room: int) -> int:
+    """Return how much is left of `room` beside a value's JSON at most; below 0 if it is larger."""
+    if isinstance(value, str):
+        return room - len(value)
+    parts: Iterable[Any] = ()
+    if isinstance(value, list | dict):
+        room -= len(value)
+        parts = [*value.keys(), *value.values()] if isinstance(value, dict) and room > 0 else value
+    for part in parts:
+        if room < 0:
+            break
+        room = _room_beside(part, room - 1)
+    return room
+
+
+def _raised(failure: Failure) -> bytes | None:
+    path = failure.exception_path.encode()
+    if len(path) > TEXT_WIDTH:
+        return None
+    message = failure.message[:TEXT_WIDTH].encode()
+    text = path + b"\n" + message if message else path
+    if len(text) <= TEXT_WIDTH and len(message) >= len(failure.message):
+        return text
+    cut = text[: TEXT_WIDTH - len("…".encode())].decode(errors="ignore")
+    return f"{cut}…".encode() if len(cut) > len(failure.exception_path) else path

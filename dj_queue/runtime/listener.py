@@ -47,6 +47,7 @@ class Listener(threading.Thread):
             try:
                 listening = engine_for(self.db).listen(self.db)
                 if listening is None:
+                    self.stopping.set()  # Nobody misses the thread.
                     return
                 self._hear(listening)
             except Exception as error:

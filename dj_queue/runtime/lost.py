@@ -11,9 +11,12 @@ from dj_queue.exceptions import ProcessPruned
 from dj_queue.models import Process
 from dj_queue.operations.processes import give_up, silent_processes
 from dj_queue.operations.recover import recover
+from dj_queue.operations.remains import UNKNOWN
 from dj_queue.routers import QueueDatabase, queue_database
 from dj_queue.routers.registry import backends_on
-from dj_queue.runtime.process import LONGEST_RETRY_SECONDS, seconds_of_life
+from dj_queue.runtime.clock import seconds_of_life
+from dj_queue.runtime.dead import dead_here
+from dj_queue.runtime.process import LONGEST_RETRY_SECONDS
 
 
 class LostProcesses:
@@ -72,7 +75,13 @@ class LostProcesses:
             who = f"{row.name} (pid {row.pid} on {row.hostname})"
             why = f"has sent no heartbeat since {row.last_heartbeat_at:%Y-%m-%d %H:%M:%S} UTC"
         error = ProcessPruned(f"the process {who} {why} and was given up")
-        done = recover(self.db, [process_id], error, now=timezone.now())
+        here = dead_here(self.db, process_id)
+        remains = here.remains if here else UNKNOWN
+        done = recover(self.db, [process_id], error, now=timezone.now(), remains=remains)
+        if here and here.file:
+            if not done.left_count:
+                here.file.remove()
+            here.close()
         log(
             "process_pruned",
             database=self.db.alias,

@@ -45,6 +45,11 @@ class Pool:
         ]
 
     @property
+    def threads(self) -> list[threading.Thread]:
+        """All threads, those that are not started yet as well."""
+        return self._threads
+
+    @property
     def waiting_count(self) -> int:
         """How many jobs wait for a thread."""
         return self._waiting.qsize()

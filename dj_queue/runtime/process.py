@@ -19,6 +19,7 @@ from dj_queue.models.ids import new_id
 from dj_queue.operations.processes import beat, deregister, register
 from dj_queue.routers import QueueDatabase
 from dj_queue.runtime import outage
+from dj_queue.runtime.clock import seconds_of_life
 from dj_queue.runtime.connections import close_connection, tidy_connections
 from dj_queue.runtime.ledger import Ledger
 from dj_queue.runtime.units import Unit
@@ -30,11 +31,6 @@ LEAVE_PAUSES_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.4)
 """Between tries to delete the rows at the end; the runner waits a second for all of them."""
 
 
-def seconds_of_life() -> float:
-    """Return a clock that also runs while the process is stopped or the machine sleeps."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-
-
 @dataclass(frozen=True)
 class Supervision:
     """The supervisor of this process: its parent, or the process itself."""
@@ -42,6 +38,11 @@ class Supervision:
     id: UUID = field(default_factory=new_id)
     pid: int = field(default_factory=os.getpid)
     started_at: datetime = field(default_factory=timezone.now)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is this process."""
+        return self.pid == os.getpid()
 
     @property
     def is_alive(self) -> bool:

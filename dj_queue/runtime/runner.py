@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -65,7 +66,7 @@ class Runner:
         """Prepare the threads of `units`; a supervisor shares the ledger of its child's one."""
         self.supervision = supervision or Supervision()
         self.registrations = [
-            Registration(unit, self.supervision, ledger or Ledger(unit)) for unit in units
+            Registration(unit, self.supervision, ledger or Ledger.kept(unit)) for unit in units
         ]
         self.finishers: dict[QueueDatabase, Finisher] = {}
         self.workers: list[Worker] = []
@@ -75,6 +76,7 @@ class Runner:
         self.listeners = listeners_for(self.workers)
         self.heartbeats = [Heartbeat(group) for group in self._by_database()]
         self.shutdown_timeout = max(unit.db.options.shutdown_timeout for unit in units)
+        self.is_broken = False
 
     def start(self) -> None:
         """Start every thread; returns at once."""
@@ -82,6 +84,16 @@ class Runner:
         for thread in (*self.heartbeats, *self.finishers.values(), *self._pollers, *self.listeners):
             thread.start()
         self._log_workers("worker_started", is_start=True)
+
+    def beat(self) -> bool:
+        """Note that this process works; false, and logged, when one of its threads has died."""
+        dead = [thread.name for thread in self._threads if thread.ident and not thread.is_alive()]
+        if dead and not self.is_broken:
+            self.is_broken = True
+            log("process_broken", database=self.registrations[0].unit.db.alias, threads=dead)
+        if not dead:
+            self._beat()
+        return not dead
 
     def stop(self, *, at_once: Callable[[], bool] = lambda: False) -> Leftovers:
         """Claim no more, let running jobs end, record what they did; say what was left.
@@ -95,19 +107,33 @@ class Runner:
         for listener in self.listeners:
             listener.stop()
         while self._is_draining and time.monotonic() < deadline and not at_once():
+            self._beat()
             time.sleep(0.01)
         abandoned = sum(worker.close() for worker in self.workers)
         deadline = time.monotonic() + RECORD_SECONDS
         for worker in self.workers:
             # A claim that is under way hands back what it brings: before its finisher ends.
-            worker.join(max(0.0, deadline - time.monotonic()))
+            self._join(worker, deadline)
         for finisher in self.finishers.values():
             finisher.stop(deadline)
         for thread in (*self.finishers.values(), *self._pollers):
             # Each ends by itself soon after, unless it hangs in the database.
-            thread.join(max(0.0, deadline + 1 - time.monotonic()))
+            self._join(thread, deadline + 1)
         self._leave()
-        return self._leftovers(abandoned)
+        left = self._leftovers(abandoned)
+        if not left and not self.is_broken:
+            for registration in self.registrations:
+                registration.ledger.ends_well()
+        return left
+
+    def _beat(self) -> None:
+        for registration in self.registrations:
+            registration.ledger.beat()
+
+    def _join(self, thread: threading.Thread, deadline: float) -> None:
+        while thread.is_alive() and (left := deadline - time.monotonic()) > 0:
+            self._beat()
+            thread.join(min(left, LEAVE_SECONDS))
 
     def _leftovers(self, abandoned_count: int) -> Leftovers:
         lost_count = sum(finisher.pending_count for finisher in self.finishers.values())
@@ -115,6 +141,13 @@ class Runner:
         alive = [thread for thread in threads if thread.is_alive()]
         signals = tuple(filter(None, map(signal_under_way, alive)))
         return Leftovers(abandoned_count, lost_count, len(alive) - len(signals), signals)
+
+    @property
+    def _threads(self) -> list[threading.Thread]:
+        """What this process needs to work, and ends only when it is told to."""
+        listeners = [each for each in self.listeners if not each.stopping.is_set()]
+        crews = [thread for worker in self.workers for thread in worker.threads]
+        return [*self._pollers, *self.finishers.values(), *self.heartbeats, *listeners, *crews]
 
     @property
     def _pollers(self) -> list[Poller]:
@@ -147,7 +180,7 @@ class Runner:
             heartbeat.stop()
         deadline = time.monotonic() + LEAVE_SECONDS
         for thread in (*self.heartbeats, *self.listeners):
-            thread.join(max(0.0, deadline - time.monotonic()))
+            self._join(thread, deadline)
         self._log_workers("worker_stopped")
 
     def _log_workers(self, event: str, *, is_start: bool = False) -> None:

@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from setproctitle import setproctitle
 
 from dj_queue.events import log
 from dj_queue.runtime import signals
-from dj_queue.runtime.children import RECOVERED_STATUS, Child, Dead, fork, recover_dead
+from dj_queue.runtime.children import Child, fork
+from dj_queue.runtime.dead import FIND_SECONDS, RECOVERED_STATUS, Dead, find_dead, recover_dead
 from dj_queue.runtime.process import Supervision
 from dj_queue.runtime.runner import LEAVE_SECONDS, RECORD_SECONDS
 from dj_queue.runtime.signals import StopSignals
@@ -38,7 +40,9 @@ class Supervisor:
         self.shutdown_timeout = max(unit.db.options.shutdown_timeout for unit in units)
         self._to_recover: dict[str, list[Dead]] = {}
         self._recoveries: dict[int, list[Dead]] = {}
-        self._recover_at = 0.0
+        self._recover_at = self._find_at = 0.0
+        self._watched_at = time.monotonic()
+        self._found: set[Path] = set()
         self._is_clean = True
 
     def run(self, told: StopSignals) -> bool:
@@ -53,6 +57,7 @@ class Supervisor:
             for child in self.children:
                 if child.pid is None and time.monotonic() >= child.start_at:
                     child.start()
+            self._find_dead()
             self._look_after()
             time.sleep(signals.LOOK_SECONDS)
         self._is_clean = True
@@ -92,8 +97,12 @@ class Supervisor:
         """Bury who has died, and have recovered what they left."""
         with suppress(ChildProcessError):
             # Of any child: as a container's first process this one inherits those of others.
-            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            while (ended := os.waitpid(-1, os.WNOHANG | os.WUNTRACED | os.WCONTINUED))[0]:
                 self._bury(*ended)
+        now = time.monotonic()
+        for child in self.children:
+            child.watch(now - self._watched_at)
+        self._watched_at = now
         if time.monotonic() < self._recover_at:
             return
         busy = {dead[0].db.alias for dead in self._recoveries.values()}
@@ -108,15 +117,32 @@ class Supervisor:
             self._recoveries[pid] = self._to_recover.pop(alias)
 
     def _bury(self, pid: int, status: int) -> None:
+        has_ended = not os.WIFSTOPPED(status) and not os.WIFCONTINUED(status)
         for child in self.children:
             if child.pid == pid:
+                child.is_stopped = os.WIFSTOPPED(status)
+            if child.pid == pid and has_ended:
                 self._is_clean = self._is_clean and status == 0
                 left = child.end(status)
                 if left:
                     self._to_recover.setdefault(left.db.alias, []).append(left)
                 return
-        dead = self._recoveries.pop(pid, [])
+        dead = self._recoveries.pop(pid, []) if has_ended else []
         if dead and os.waitstatus_to_exitcode(status) != RECOVERED_STATUS:
             self._recover_at = time.monotonic() + RETRY_SECONDS
             again = [replace(each, may_import=False) for each in dead]
             self._to_recover.setdefault(dead[0].db.alias, []).extend(again)
+            return
+        for each in dead:
+            each.close()
+
+    def _find_dead(self) -> None:
+        """Find what others have left on this host who were killed with their supervisor."""
+        if time.monotonic() < self._find_at:
+            return
+        self._find_at = time.monotonic() + FIND_SECONDS
+        for db in {child.unit.db.alias: child.unit.db for child in self.children}.values():
+            for dead in find_dead(db, but=self._found):
+                assert dead.file
+                self._found.add(dead.file.path)
+                self._to_recover.setdefault(db.alias, []).append(dead)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Coroutine, Sequence
 from typing import Any
@@ -22,6 +23,7 @@ from dj_queue.runtime.crews import Crew, Mixture
 from dj_queue.runtime.finisher import Finisher
 from dj_queue.runtime.inheritance import Inheritance
 from dj_queue.runtime.lanes import JobLane
+from dj_queue.runtime.ledger import MAX_PENDING
 from dj_queue.runtime.poller import Poller
 from dj_queue.runtime.pool import Pool
 from dj_queue.runtime.process import Registration
@@ -35,8 +37,6 @@ So a notification that was suppressed (engines.notifications) costs no more than
 LOOK_SECONDS = 0.1
 """How often a worker with jobs in waiting looks whether they wait too long."""
 LATE = "the worker was told to stop and the job did not end in time"
-MOST_PENDING = 10_000
-"""With so many outcomes to be recorded, nothing more is claimed."""
 
 
 class Worker(Poller):
@@ -64,7 +64,7 @@ class Worker(Poller):
         self._is_hungry = False  # A job that ends may make room for one that is known to be ready.
         self._doubts: dict[UUID, float] = {}
         self._returned = Return([], self.ledger, is_recorded=True)
-        finisher.tell_of_slots(self.nudge)
+        finisher.serve(self.ledger, self.nudge)
         if not options.concurrency:
             pool = self._crews[0].pool
             finisher.let_inherit(Inheritance(registration, pool, self.stopping, self._doubt))
@@ -79,10 +79,11 @@ class Worker(Poller):
         # Before the claim, so that a nudge during it is not forgotten.
         pause = self._pause
         self._pause = min(pause * 2, self.options.polling_interval)
-        if self.finisher.pending_count >= MOST_PENDING:
+        if self.finisher.pending_count >= MAX_PENDING:
             return LOOK_SECONDS
         self._release_doubts()
-        self._give_back_surplus()
+        for crew in self._crews:
+            self._give_back(crew, crew.look())
         if not self._returned.is_recorded:
             return QUICK_SECONDS  # A claim would let later jobs overtake those that are returned.
         wanted = self._wanted()
@@ -109,6 +110,11 @@ class Worker(Poller):
             self.finisher.hand_back([], self.ledger, list(self._doubts))
 
     @property
+    def threads(self) -> list[threading.Thread]:
+        """Those that run its jobs."""
+        return [thread for crew in self._crews for thread in crew.pool.threads]
+
+    @property
     def is_busy(self) -> bool:
         """Whether a job waits or runs."""
         return any(crew.pool.held_count for crew in self._crews)
@@ -126,9 +132,7 @@ class Worker(Poller):
         for crew in self._crews:
             self._give_back(crew, crew.waiting_count)
             running, unstarted = crew.pool.close()
-            for row in unstarted:  # One that was about to start is struck off.
-                self.ledger.strike(row)
-                self.ledger.enter([row])
+            self.ledger.enter(unstarted)  # Again: one may have been about to start.
             self.finisher.hand_back(unstarted, self.ledger)
             self._abandon(running)
             abandoned_count += len(running)
@@ -211,7 +215,7 @@ class Worker(Poller):
         if is_loaded(row.job):
             return is_coroutine(row.job)
         # Its import may end the process: it counts as started meanwhile, or would do so for ever.
-        self.ledger.strike(row)
+        self.ledger.start(row)
         answer = is_coroutine(row.job)
         self.ledger.enter([row])
         return answer
@@ -235,10 +239,6 @@ class Worker(Poller):
         self._doubts[token] = 0.0
         self.nudge()
 
-    def _give_back_surplus(self) -> None:
-        for crew in self._crews:
-            self._give_back(crew, crew.look())
-
     def _give_back(self, crew: Crew, count: int) -> None:
         """Let other workers have jobs that did not start, the last ones."""
         if count > 0:
@@ -249,8 +249,8 @@ class Worker(Poller):
             self._returned = self.finisher.hand_back(rows, self.ledger)
 
     def _may_start(self, row: ClaimedExecution) -> bool:
-        if self.registration.owns(row.process_id):
-            self.ledger.strike(row)
+        if self._has_room() and self.registration.owns(row.process_id):
+            self.ledger.start(row)
             return True
         self.finisher.hand_back([row], self.ledger)
         if row.process_id != self.registration.id:
@@ -259,6 +259,12 @@ class Worker(Poller):
             where = {"backend": self.db.backend, "database": self.db.alias}
             log("claim_lost", **where, job=row.job_id)
         return False
+
+    def _has_room(self) -> bool:
+        while is_full := self.finisher.pending_count >= MAX_PENDING:
+            if self.registration.ended.wait(QUICK_SECONDS):
+                break
+        return not is_full
 
     def _run(self, row: ClaimedExecution) -> None:
         try:

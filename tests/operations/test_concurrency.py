@@ -27,7 +27,8 @@ from dj_queue.operations.enqueue import enqueue
 from dj_queue.operations.execute import abandoned, execute
 from dj_queue.operations.finish import finish
 from dj_queue.operations.fire import run_now as fire_now
-from dj_queue.operations.recover import Unstarted, recover
+from dj_queue.operations.recover import recover
+from dj_queue.operations.remains import Remains, Unstarted
 from dj_queue.operations.retry import retry
 from dj_queue.operations.slots import hand_on_missed, recount_expired, release
 from dj_queue.operations.transitions import delete_jobs, in_transaction, move
@@ -168,7 +169,7 @@ def test_a_job_that_is_given_back_keeps_its_slot(db):
     give_back(db, [row])
     [row] = claim(db, ["*"], limit=5, process_id=ME, now=NOW)
     unstarted = Unstarted(claims=frozenset([claim_of(row)]))
-    recover(db, [ME], ProcessPruned("gone"), now=NOW, unstarted=unstarted)
+    recover(db, [ME], ProcessPruned("gone"), now=NOW, remains=Remains(unstarted))
 
     assert in_state(db, first, second) == ["ready", "blocked"]
     assert held(db) == {"k": 1}

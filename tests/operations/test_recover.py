@@ -8,21 +8,34 @@ import pytest
 from dj_queue.compat import task_finished
 from dj_queue.engines.claims import Holder, claim_of, held
 from dj_queue.exceptions import ProcessExited
-from dj_queue.models import Attempt, FailedExecution, Process, ReadyExecution, ScheduledExecution
+from dj_queue.models import (
+    Attempt,
+    FailedExecution,
+    FinishedExecution,
+    Process,
+    ReadyExecution,
+    ScheduledExecution,
+)
+from dj_queue.models.fields import encode_json
 from dj_queue.models.ids import new_id
 from dj_queue.operations import recover as module
 from dj_queue.operations.claim import claim, release
 from dj_queue.operations.enqueue import enqueue
+from dj_queue.operations.execute import execute
+from dj_queue.operations.finish import finish
 from dj_queue.operations.processes import beat, register
-from dj_queue.operations.recover import Unstarted, recover
+from dj_queue.operations.recover import recover
+from dj_queue.operations.remains import Note, Remains, Unstarted
 from dj_queue.routers import QueueDatabase, queue_database
-from tests.jobs import EVERY, LATER, ME, NOW, build, counts, states, store
+from tests.jobs import EVERY, LATER, ME, NOW, build, counts, ids, states, store
 from tests.races.together import together
 from tests.shop import retries
 
 pytestmark = pytest.mark.django_db(transaction=True, **EVERY)
 
 DEAD = ProcessExited("it died")
+ENDED = NOW + timedelta(seconds=2, microseconds=5)
+KEYED = {"concurrency_key": "key", "concurrency_limit": 1, "concurrency_seconds": 60}
 
 
 @pytest.fixture
@@ -114,7 +127,7 @@ def test_what_had_not_started_is_ready_as_the_same_attempt(db, finished):
     [started] = (store(db), take(db))[1]
 
     unstarted = Unstarted(frozenset([token]), frozenset(map(claim_of, single)))
-    done = recover(db, [ME], DEAD, now=LATER, unstarted=unstarted)
+    done = recover(db, [ME], DEAD, now=LATER, remains=Remains(unstarted))
 
     assert (done.ready_count, len(done.ended)) == (4, 1)
     expected = {key: ["ready"] for key in [*by_token, *(row.job_id for row in single)]} | {
@@ -134,7 +147,7 @@ def test_what_was_started_under_a_later_claim_is_not_taken_for_waiting(db):
     take(db)
 
     unstarted = Unstarted(claims=frozenset([claim_of(before)]))
-    done = recover(db, [ME], DEAD, now=LATER, unstarted=unstarted)
+    done = recover(db, [ME], DEAD, now=LATER, remains=Remains(unstarted))
 
     assert (done.ready_count, counts(db)) == (0, {"failed": 1})
 
@@ -223,7 +236,7 @@ def test_more_than_a_batch_is_recovered(db, monkeypatch):
     rows = take(db, 8)
     unstarted = Unstarted(claims=frozenset(map(claim_of, rows[::2])))
 
-    done = recover(db, [ME], DEAD, now=LATER, unstarted=unstarted)
+    done = recover(db, [ME], DEAD, now=LATER, remains=Remains(unstarted))
 
     assert (done.ready_count, len(done.ended), done.left_count) == (4, 4, 0)
     assert counts(db) == {"ready": 4, "failed": 4}
@@ -237,7 +250,7 @@ def test_two_recoverers_at_once_recover_each_claim_once(db, monkeypatch, finishe
     unstarted = Unstarted(claims=frozenset(map(claim_of, rows[::2])))
 
     def recoverer():
-        return recover(db, [ME], DEAD, now=LATER, unstarted=unstarted)
+        return recover(db, [ME], DEAD, now=LATER, remains=Remains(unstarted))
 
     done = together([recoverer, recoverer])
 
@@ -275,3 +288,92 @@ def test_claims_that_another_transaction_holds_are_left_and_keep_nobody_waiting(
     assert counts(db) == {"claimed": 1, "failed": 2}
     assert recover(db, [ME], DEAD, now=LATER).left_count == 0
     assert counts(db) == {"failed": 3}
+
+
+def noted(db, note, **columns):
+    """Recover a claim whose process had noted that; give its job."""
+    [job] = store(db, **columns)
+    [row] = take(db)
+    recover(db, [ME], DEAD, now=LATER, remains=Remains(ended={claim_of(row): note}))
+    return job
+
+
+@pytest.mark.parametrize("value", [None, 3, "grün", {"a": [1.5, True]}])
+def test_what_had_returned_is_finished_with_what_it_returned_and_its_times(db, finished, value):
+    job = noted(db, Note(NOW, ENDED, False, encode_json(value)))
+
+    row = db.objects(FinishedExecution).get()
+    assert (row.return_value, row.started_at, row.finished_at) == (value, NOW, ENDED)
+    assert (row.worker_id, row.attempt) == (ME, 1)
+    assert states(db) == {job.id: ["finished"]}
+    assert finished == [str(job.id)]
+    assert db.objects(Attempt).count() == 0
+
+
+def test_a_result_that_was_too_large_to_note_fails_the_job_for_good_and_says_so(db, finished):
+    # With attempts left as well: its task has been run to its end.
+    job = noted(db, Note(NOW, ENDED, False, None), max_attempts=3)
+
+    failed, attempt = db.objects(FailedExecution).get(), db.objects(Attempt).get()
+    assert failed.exception_path == "dj_queue.exceptions.ResultLost"
+    assert failed.message == "the task ended and its result was lost, because it died"
+    assert (attempt.started_at, attempt.ended_at, failed.failed_at) == (NOW, ENDED, ENDED)
+    assert (finished, counts(db)) == ([str(job.id)], {"failed": 1})
+
+
+def test_an_attempt_that_had_failed_fails_with_what_is_known_of_its_error(db, finished):
+    job = noted(db, Note(NOW, ENDED, True, "builtins.ValueError\nno such order"))
+
+    failed, attempt = db.objects(FailedExecution).get(), db.objects(Attempt).get()
+    assert (failed.exception_path, failed.message) == ("builtins.ValueError", "no such order")
+    assert attempt.traceback == (
+        "builtins.ValueError: no such order\n\nthe traceback was lost, because it died\n"
+    )
+    assert (attempt.started_at, attempt.ended_at) == (NOW, ENDED)
+    assert finished == [str(job.id)]
+
+
+def test_an_attempt_that_had_failed_is_repeated_as_it_was_to_be(db, finished):
+    again_at = LATER + timedelta(hours=1)
+
+    noted(db, Note(NOW, ENDED, True, None, again_at), max_attempts=3)
+
+    row, attempt = db.objects(ScheduledExecution).get(), db.objects(Attempt).get()
+    assert (row.run_after, row.attempt) == (again_at, 2)
+    assert attempt.exception_path == "dj_queue.exceptions.ResultLost"
+    assert attempt.message == "the attempt failed and its error was lost, because it died"
+    assert finished == []
+
+
+def test_slots_of_what_had_ended_are_handed_on(db):
+    jobs = enqueue(db, [build(db, **KEYED) for _ in range(2)], now=NOW)
+    [row] = take(db)
+
+    recover(
+        db,
+        [ME],
+        DEAD,
+        now=LATER,
+        remains=Remains(ended={claim_of(row): Note(NOW, ENDED, False, "1")}),
+    )
+
+    assert counts(db) == {"finished": 1, "ready": 1}
+    assert len(jobs or ids(db)) == 2
+
+
+def test_what_was_recorded_before_the_kill_is_not_recorded_again(db, finished):
+    # The kill came between the commit and the mark that it is over.
+    store(db)
+    [row] = take(db)
+    finish(db, [execute(db, row, clock=lambda: NOW)])
+
+    done = recover(
+        db,
+        [ME],
+        DEAD,
+        now=LATER,
+        remains=Remains(ended={claim_of(row): Note(NOW, ENDED, False, "7")}),
+    )
+
+    assert (done.ended, counts(db)) == ([], {"finished": 1})
+    assert db.objects(FinishedExecution).get().return_value == 3

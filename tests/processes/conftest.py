@@ -9,6 +9,8 @@ import pytest
 from django.core.management import call_command
 from django.db import connections
 
+from dj_queue.routers import queue_database
+from dj_queue.runtime.dead import find_dead
 from tests.processes.proxy import Proxy
 from tests.processes.records import Records
 from tests.processes.started import Started, arguments, variables
@@ -63,6 +65,11 @@ def start(child_environment: dict[str, str], records: Records, tmp_path: Path) -
     yield start
     for each in started:
         each.clean_up()
+    for backend in ("default", "bulk"):  # What a killed process leaves is for the next start.
+        for dead in find_dead(queue_database(backend)):
+            assert dead.file
+            dead.file.remove()
+            dead.close()
 
 
 @pytest.fixture

@@ -90,6 +90,35 @@ def test_a_child_takes_none_of_the_workers_sessions_with_it(start, db, needs_ser
     assert process.end()[0] == 0
 
 
+@pytest.mark.parametrize("signal", ["task_started", "task_finished"])
+@pytest.mark.parametrize("kind", ["call_receivers", "call_receivers_of_a_coroutine"])
+def test_a_child_that_leaves_a_receiver_ends_there(start, records, db, kind, signal):
+    workers = [{"threads": 1, "concurrency": 1}]
+    result = getattr(forking, kind).enqueue(signal)
+    process = start(*COMMAND, workers=workers)
+
+    until(lambda: (records.directory / f"{result.id} ended").exists())
+    note.enqueue()
+    until(lambda: counts(db) == {"finished": 2})
+
+    assert (records.directory / f"{result.id} ended").read_text() == "0"
+    assert process.end()[0] == 0
+    until(lambda: process.is_over)
+    check(db, records, enqueued=2)
+
+
+def test_a_child_that_returns_to_the_event_loop_ends_there(start, records, db):
+    # With other coroutines on the loop, which it would run as well.
+    result = forking.go_on_as_two.enqueue()
+    process = start(*COMMAND, workers=[{"threads": 1, "concurrency": 4}])
+    until(lambda: counts(db) == {"finished": 1})
+
+    assert value_of(result) == 1
+    assert len(records.executions) == 1
+    assert process.end()[0] == 0
+    until(lambda: process.is_over)
+
+
 @pytest.mark.parametrize(
     "name",
     ["come_back_as_two", "come_back_as_two_coroutines", "come_back_as_two_from_a_call"],

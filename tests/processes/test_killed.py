@@ -2,16 +2,20 @@
 
 import os
 import signal
+from mmap import mmap
 from uuid import UUID
 
 import pytest
 
-from dj_queue.models import FailedExecution, Process
+from dj_queue.models import ClaimedExecution, FailedExecution, FinishedExecution, Process
 from dj_queue.operations.retry import retry
 from dj_queue.routers import queue_database
+from dj_queue.runtime.ledger_files import files_of
+from dj_queue.runtime.pages import Pages
 from tests.jobs import EVERY, counts
 from tests.processes.records import check, check_stopped, process_of
-from tests.shop.recorded import hold, note, signal_myself
+from tests.shop.misbehaving import kill_everything
+from tests.shop.recorded import ending, ending_coroutine, hold, note, signal_myself
 from tests.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True, **EVERY)
@@ -22,6 +26,17 @@ TWO_THREADS = {"threads": 2}
 def enqueue(task, count, *args):
     """Enqueue so many jobs of a task on the backend `default`."""
     return task.get_backend().enqueue_all([(task, args, {})] * count)
+
+
+def noted_count(db):
+    """Count the attempts of which some ledger of the database says how they ended."""
+    count = 0
+    for file in files_of(db.alias):
+        ledger = Pages(mmap(file.number, 0))
+        file.close()
+        count += len(ledger.remains.ended)
+        ledger.close()
+    return count
 
 
 def test_a_killed_worker_is_replaced_and_what_ran_in_it_has_had_its_attempt(start, records):
@@ -78,12 +93,15 @@ def test_children_of_a_killed_supervisor_drain_and_end(start, records):
     check_stopped(db)
 
 
-def test_after_everything_was_killed_the_next_start_recovers(start, records):
+@pytest.mark.parametrize("mode", ["fork", "thread"])
+def test_after_everything_was_killed_the_next_start_recovers_what_was_running(start, records, mode):
+    # With one attempt each: what had not started has it still, and what had ended has its result.
     db = queue_database("default")
-    options = {"process_alive_threshold": 1, "workers": [TWO_THREADS]}
+    options = {"workers": [TWO_THREADS]}
+    command = ("dj_queue", "--backend", "default", "--mode", mode)
     running = enqueue(hold, 2, "never")
     enqueue(note, 10)
-    first = start("dj_queue", "--backend", "default", **options)
+    first = start(*command, **options)
     until(lambda: len(records.executions) == 2)
     # The supervisor, its worker, dispatcher and scheduler.
     until(lambda: db.objects(Process).count() == 4)
@@ -91,16 +109,71 @@ def test_after_everything_was_killed_the_next_start_recovers(start, records):
     until(lambda: first.is_over)
     lost = set(db.objects(Process).values_list("pk", flat=True))
 
-    second = start("dj_queue", "--backend", "default", **options)
+    second = start(*command, **options)
     until(lambda: counts(db) == {"failed": 2, "finished": 10})
     until(lambda: not db.objects(Process).filter(pk__in=lost).exists())
 
     check(db, records, enqueued=12)
     failed = db.objects(FailedExecution).all()
     assert {str(each.job_id) for each in failed} == {result.id for result in running}
-    assert all("has sent no heartbeat since" in each.message for each in failed)
+    assert all(each.message.endswith("died before the job ended") for each in failed)
     assert second.end()[0] == 0
     check_stopped(db)
+
+
+@pytest.mark.parametrize("mode", ["fork", "thread"])
+def test_of_what_was_claimed_ahead_nothing_fails_when_everything_is_killed(start, records, mode):
+    # One thread has just begun a job that kills all, with others claimed ahead of it.
+    db = queue_database("default")
+    options = {"workers": [{"threads": 1}]}
+    command = ("dj_queue", "--backend", "default", "--mode", mode)
+    enqueue(note, 300)
+    [culprit] = enqueue(kill_everything, 1)
+    enqueue(note, 300)
+    first = start(*command, **options)
+    until(lambda: first.is_over)
+    claimed_count = counts(db)["claimed"]
+
+    second = start(*command, **options)
+    until(lambda: set(counts(db)) <= {"finished", "failed"})
+
+    assert claimed_count > 1
+    assert counts(db) == {"finished": 600, "failed": 1}
+    assert str(db.objects(FailedExecution).get().job_id) == culprit.id
+    assert set(db.objects(FinishedExecution).values_list("attempt", flat=True)) == {1}
+    check(db, records, enqueued=601)
+    assert second.end()[0] == 0
+    check_stopped(db)
+
+
+@pytest.mark.parametrize("crew", [{"threads": 4}, {"threads": 1, "concurrency": 4}])
+def test_what_had_ended_when_its_process_was_killed_is_recorded_as_it_ended(start, records, crew):
+    # Nothing can be recorded meanwhile: the tasks end while another transaction has the claims.
+    db = queue_database("default")
+    kind = ending if "concurrency" not in crew else ending_coroutine
+    results = {how: kind.enqueue(how) for how in ("none", "small", "large", "raise")}
+    command = start("dj_queue", "--backend", "default", "--only", "workers", workers=[crew])
+    until(lambda: len(records.executions) == 4)
+    worker = process_of(db, "worker")
+    with db.atomic():
+        list(db.objects(ClaimedExecution).select_for_update())
+        records.open("end")
+        until(lambda: noted_count(db) == 4)
+        os.kill(worker.pid, signal.SIGKILL)
+        until(lambda: "process_died" in command.output)
+    until(lambda: counts(db) == {"finished": 2, "failed": 2})
+
+    for result in results.values():
+        result.refresh()
+    assert results["none"].return_value is None
+    assert results["small"].return_value == {"a": [1, "é"]}
+    failed = {str(each.job_id): each for each in db.objects(FailedExecution)}
+    assert failed[results["large"].id].exception_path == "dj_queue.exceptions.ResultLost"
+    assert "the task ended and its result was lost" in failed[results["large"].id].message
+    assert failed[results["raise"].id].exception_path == "builtins.ValueError"
+    assert failed[results["raise"].id].message == "no such order"
+    check(db, records, enqueued=4)
+    assert command.end()[0] == 0
 
 
 def test_a_worker_stopped_past_its_threshold_starts_and_records_nothing_that_it_lost(

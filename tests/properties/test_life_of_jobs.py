@@ -30,7 +30,8 @@ from dj_queue.operations.execute import abandoned, execute
 from dj_queue.operations.finish import finish
 from dj_queue.operations.pauses import pause, resume
 from dj_queue.operations.prune import prune_ended
-from dj_queue.operations.recover import Unstarted, recover
+from dj_queue.operations.recover import recover
+from dj_queue.operations.remains import Remains, Unstarted
 from dj_queue.operations.retry import retry
 from dj_queue.routers import QueueDatabase
 from tests.jobs import EVERY, build
@@ -148,7 +149,9 @@ class Lives(RuleBasedStateMachine):
         unstarted = Unstarted(claims=frozenset(claim_of(each.claimed) for each in waiting))
         self.stale += [each.claimed for each in held]
 
-        done = recover(self.db, [process], ProcessPruned("gone"), now=self.now, unstarted=unstarted)
+        done = recover(
+            self.db, [process], ProcessPruned("gone"), now=self.now, remains=Remains(unstarted)
+        )
 
         assert done.ready_count == len(waiting)
         by_job = {outcome.claimed.job_id: outcome for outcome in done.ended}

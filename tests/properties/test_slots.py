@@ -29,7 +29,8 @@ from dj_queue.operations.dispatch import dispatch_due
 from dj_queue.operations.enqueue import enqueue
 from dj_queue.operations.execute import abandoned, execute
 from dj_queue.operations.finish import finish, finish_and_inherit
-from dj_queue.operations.recover import Unstarted, recover
+from dj_queue.operations.recover import recover
+from dj_queue.operations.remains import Remains, Unstarted
 from dj_queue.operations.retry import retry
 from dj_queue.operations.slots import hand_on_missed, recount_expired
 from dj_queue.operations.transitions import delete_jobs, in_transaction, move
@@ -165,7 +166,7 @@ class Slots(RuleBasedStateMachine):
         unstarted = Unstarted(claims=frozenset(claim_of(each.claimed) for each in waiting))
         stale = [each.claimed for each in held]
 
-        recover(self.db, [process], ProcessPruned("gone"), now=self.now, unstarted=unstarted)
+        recover(self.db, [process], ProcessPruned("gone"), now=self.now, remains=Remains(unstarted))
 
         again = []
         for life in held:

@@ -15,6 +15,7 @@ from dj_queue.operations.enqueue import enqueue
 from dj_queue.operations.finish import finish_and_inherit
 from dj_queue.operations.pauses import pause
 from dj_queue.operations.recover import recover
+from dj_queue.operations.remains import Remains
 from dj_queue.runtime.finisher import Finisher
 from dj_queue.runtime.worker import Worker
 from tests.jobs import EVERY, ME, NOW, build, counts
@@ -217,7 +218,7 @@ def test_a_job_that_was_inherited_by_a_process_that_died_at_once_had_not_started
     [(unstarted, row)] = found
     assert row in unstarted
     gone = [worker.registration.id]
-    recovery = recover(db, gone, ProcessExited("killed"), now=NOW, unstarted=unstarted)
+    recovery = recover(db, gone, ProcessExited("killed"), now=NOW, remains=Remains(unstarted))
 
     assert (recovery.ready_count, recovery.ended) == (1, [])
     assert counts(db) == {"finished": 1, "ready": 1}

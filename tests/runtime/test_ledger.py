@@ -1,7 +1,9 @@
-"""The ledger: what it says of a dead process is exactly what that held and had not started."""
+"""The ledger: it says of a dead process exactly what that had not started, and what had ended."""
 
 import os
 import signal
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
@@ -10,17 +12,28 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from dj_queue.conf import WorkerOptions
-from dj_queue.engines.claims import claim_of
+from dj_queue.engines.claims import Claim, claim_of
 from dj_queue.models import ClaimedExecution
+from dj_queue.models.fields import encode_json
 from dj_queue.models.ids import new_id
-from dj_queue.operations.recover import Unstarted
+from dj_queue.operations.execute import Outcome
+from dj_queue.operations.failure import Failure
+from dj_queue.operations.remains import Note, Remains, Unstarted
 from dj_queue.routers import queue_database
-from dj_queue.runtime.ledger import FIRST, Ledger
+from dj_queue.runtime import ledger as module
+from dj_queue.runtime.ledger import MAX_PENDING, Ledger
+from dj_queue.runtime.pages import FIRST, RETURNED, STATE, TEXT_WIDTH, WIDTH
 from dj_queue.runtime.prefetch import MOST_JOBS
 from dj_queue.runtime.units import Unit
 
 THREADS = 2
-CAPACITY = MOST_JOBS + THREADS
+CAPACITY = MAX_PENDING + MOST_JOBS + 2 * THREADS
+NOW = datetime(2026, 1, 1, 12, 0, 0, 123_456, UTC)
+LATER = NOW + timedelta(microseconds=7)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.sampled_from("abc"), inner),
+)
 
 
 def ledger_of(threads: int = THREADS) -> Ledger:
@@ -33,30 +46,35 @@ def claims(count: int, job_id=None) -> list[ClaimedExecution]:
     return [ClaimedExecution(job_id=job_id or new_id(), claim_token=new_id()) for _ in range(count)]
 
 
+def outcome_of(row: ClaimedExecution, value: object = None, **more) -> Outcome:
+    return Outcome(row, NOW, LATER, SimpleNamespace(), return_value=value, **more)
+
+
 class LedgerMachine(RuleBasedStateMachine):
-    """Whatever a worker does, the model is a set of claims and two tokens."""
+    """Whatever a worker does, the model is claims that wait, run or have ended, and two tokens."""
 
     def __init__(self) -> None:
         super().__init__()
         self.ledger = ledger_of()
         self.waiting: list[ClaimedExecution] = []
+        self.started: list[ClaimedExecution] = []
+        self.ended: dict[Claim, Note] = {}
         self.gone: list[ClaimedExecution] = []
         self.token = self.heir = None
         self.process_id = None
 
     @rule(count=st.integers(0, 60))
     def enter(self, count: int) -> None:
-        rows = claims(min(count, CAPACITY - len(self.waiting)))
+        rows = claims(count)
         self.ledger.enter(rows)
         self.waiting += rows
 
     @precondition(lambda self: self.waiting)
     @rule(index=st.integers(0, CAPACITY))
     def enter_the_same_job_again(self, index: int) -> None:
-        if len(self.waiting) < CAPACITY:
-            [row] = claims(1, self.waiting[index % len(self.waiting)].job_id)
-            self.ledger.enter([row])
-            self.waiting.append(row)
+        [row] = claims(1, self.waiting[index % len(self.waiting)].job_id)
+        self.ledger.enter([row])
+        self.waiting.append(row)
 
     @precondition(lambda self: self.waiting)
     @rule(index=st.integers(0, CAPACITY))
@@ -65,10 +83,36 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ledger.strike(row)
         self.gone.append(row)
 
+    @precondition(lambda self: self.waiting)
+    @rule(index=st.integers(0, CAPACITY))
+    def start(self, index: int) -> None:
+        row = self.waiting.pop(index % len(self.waiting))
+        self.ledger.start(row)
+        self.started.append(row)
+
+    @precondition(lambda self: self.started)
+    @rule()
+    def enter_what_did_not_start_after_all(self) -> None:
+        row = self.started.pop()
+        self.ledger.enter([row])
+        self.waiting.append(row)
+
+    @precondition(lambda self: self.started)
+    @rule(index=st.integers(0, CAPACITY), value=VALUES)
+    def end(self, index: int, value: object) -> None:
+        row = self.started.pop(index % len(self.started))
+        self.ledger.end(outcome_of(row, value))
+        text = encode_json(value)
+        is_small = len(text.encode()) <= TEXT_WIDTH
+        self.ended[claim_of(row)] = Note(NOW, LATER, False, text if is_small else None)
+        self.gone.append(row)
+
     @precondition(lambda self: self.gone)
     @rule(index=st.integers(0, CAPACITY))
     def strike_again(self, index: int) -> None:
-        self.ledger.strike(self.gone[index % len(self.gone)])
+        row = self.gone[index % len(self.gone)]
+        self.ledger.strike(row)
+        self.ended.pop(claim_of(row), None)
 
     @rule()
     def begin_claim(self) -> None:
@@ -98,7 +142,8 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def says_what_is_held_and_not_started(self) -> None:
         tokens = frozenset(filter(None, [self.token, self.heir]))
-        assert self.ledger.unstarted == Unstarted(tokens, frozenset(map(claim_of, self.waiting)))
+        unstarted = Unstarted(tokens, frozenset(map(claim_of, self.waiting)))
+        assert self.ledger.remains == Remains(unstarted, self.ended)
         assert self.ledger.process_id == self.process_id
 
 
@@ -119,16 +164,17 @@ def test_a_claim_without_a_place_counts_as_started():
     assert ledger.unstarted.claims == frozenset(map(claim_of, more))
 
 
-@pytest.mark.parametrize("written", range(1, 32))
+@pytest.mark.parametrize("written", range(1, 33))
 def test_half_a_claim_is_nobodys(written):
     # The process was killed in the middle of a write: of the entry, or of striking it off.
     row = ClaimedExecution(job_id=UUID(int=2**128 - 1), claim_token=UUID(int=2**128 - 1))
-    entered, struck = ledger_of(), ledger_of()
-    value = row.job_id.bytes + row.claim_token.bytes
-    entered._write(FIRST, value[:written].ljust(32, b"\0"))
-    struck._write(FIRST, value[written:].rjust(32, b"\0"))
+    entered, over = ledger_of(), ledger_of()
+    value = row.job_id.bytes + row.claim_token.bytes + b"\1"
+    entered._write(FIRST, value[:written])
+    over._write(FIRST, value)
+    over._write(FIRST, bytes(written))
 
-    for ledger in (entered, struck):
+    for ledger in (entered, over):
         assert row not in ledger.unstarted
 
 
@@ -155,3 +201,57 @@ def test_a_new_one_says_nothing():
     ledger = ledger_of()
 
     assert (ledger.process_id, ledger.was_well, ledger.unstarted) == (None, False, Unstarted())
+
+
+def test_a_note_counts_when_all_of_it_is_written():
+    ledger, [row] = ledger_of(), claims(1)
+    ledger.enter([row])
+    ledger.start(row)
+    ledger.end(outcome_of(row))
+    [note] = ledger.remains.ended.values()
+    place = FIRST * WIDTH + STATE
+    assert (note.text, ledger._memory[place]) == ("null", RETURNED)
+
+    # The process was killed between the note and the mark that there is one.
+    before = ledger_of()
+    before.enter([row])
+    before.start(row)
+    mark = before._memory[place]
+    before.end(outcome_of(row))
+    before._memory[place] = mark
+
+    assert before.remains == Remains()
+
+
+@pytest.mark.parametrize(
+    ("path", "message", "text"),
+    [
+        ("builtins.ValueError", "no", "builtins.ValueError\nno"),
+        ("builtins.ValueError", "", "builtins.ValueError"),
+        ("builtins.ValueError", "x" * 76, "builtins.ValueError\n" + "x" * 76),
+        ("builtins.ValueError", "x" * 77, "builtins.ValueError\n" + "x" * 73 + "…"),
+        ("builtins.ValueError", "é" * 60, "builtins.ValueError\n" + "é" * 36 + "…"),
+        ("p" * 96, "no", "p" * 96),
+        ("p" * 97, "no", None),
+    ],
+)
+def test_of_an_error_as_much_is_noted_as_has_room(path, message, text):
+    ledger, [row] = ledger_of(), claims(1)
+    ledger.enter([row])
+    ledger.start(row)
+
+    retry_at = LATER + timedelta(days=1)
+    ledger.end(outcome_of(row, failure=Failure(path, message, "…"), retry_at=retry_at))
+
+    assert ledger.remains.ended == {claim_of(row): Note(NOW, LATER, True, text, retry_at)}
+
+
+def test_a_large_result_is_not_written_to_see_that_it_is_large(monkeypatch):
+    ledger, [row] = ledger_of(), claims(1)
+    ledger.enter([row])
+    monkeypatch.setattr(module, "encode_json", lambda value: pytest.fail("it was written"))
+
+    for value in ("x" * 97, [["x" * 50], "x" * 50], {"a": {"b": ["x"] * 97}}):
+        ledger.end(outcome_of(row, value))
+        [note] = ledger.remains.ended.values()
+        assert note.text is None

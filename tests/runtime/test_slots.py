@@ -76,7 +76,7 @@ def test_never_more_jobs_run_at_once_than_the_limit_allows(db, runner):
 def test_workers_are_nudged_when_a_slot_may_have_been_handed_on(db):
     nudged = []
     finisher = Finisher(db)
-    finisher.tell_of_slots(lambda: nudged.append(counts(db)))
+    finisher.serve(registered(db).ledger, lambda: nudged.append(counts(db)))
     enqueue(db, [build(db), keyed(db), keyed(db)], now=NOW)
     plain, first = claim(db, ["*"], limit=9, process_id=ME, now=NOW)
     finisher.start()

@@ -15,17 +15,11 @@ from django.db import connections
 
 from dj_queue.exceptions import ProcessExited
 from dj_queue.models.ids import new_id
-from dj_queue.operations.recover import Unstarted
+from dj_queue.operations.remains import UNKNOWN
 from dj_queue.routers import queue_database
-from dj_queue.runtime import children, supervisor
-from dj_queue.runtime.children import (
-    LEFTOVERS_STATUS,
-    RECOVERED_STATUS,
-    Child,
-    Dead,
-    fork,
-    recover_dead,
-)
+from dj_queue.runtime import children, dead, supervisor
+from dj_queue.runtime.children import LEFTOVERS_STATUS, Child, fork
+from dj_queue.runtime.dead import RECOVERED_STATUS, Dead, recover_dead
 from dj_queue.runtime.process import Supervision
 from dj_queue.runtime.signals import StopSignals
 from dj_queue.runtime.supervisor import Supervisor
@@ -230,16 +224,17 @@ def test_a_child_that_does_not_end_is_killed_and_that_is_no_clean_stop(system, m
 def test_titles_name_the_deployment(worker, monkeypatch):
     # On one host there may be several, whose backends have the same names.
     titles = []
-    monkeypatch.setattr(children, "setproctitle", titles.append)
+    monkeypatch.setattr(dead, "setproctitle", titles.append)
     monkeypatch.setattr(supervisor, "setproctitle", titles.append)
     monkeypatch.setattr(supervisor.gc, "freeze", lambda: None)
-    monkeypatch.setattr(children.signal, "signal", lambda *_: None)
-    monkeypatch.setattr(children, "_recover", lambda dead: True)
+    monkeypatch.setattr(dead.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(dead, "recovers", lambda dead: True)
+    monkeypatch.setattr(dead, "close_all_but", lambda kept: None)
     told = StopSignals(handled=False)
     told.count = 1
 
     Supervisor([worker]).run(told)
-    recover_dead([Dead(worker.db, new_id(), Unstarted(), ProcessExited("it died"))], told)
+    recover_dead([Dead(worker.db, new_id(), UNKNOWN, ProcessExited("it died"))], told)
 
     settings = os.environ["DJANGO_SETTINGS_MODULE"]
     database = Path(str(connections["default"].settings_dict["NAME"])).name
@@ -279,3 +274,71 @@ def test_to_a_child_any_number_of_terms_is_one_and_quit_is_two():
         counts.append(told.count)
 
     assert counts == [1, 1, 1, 2, 2]
+
+
+def watched(worker, system, monkeypatch):
+    """Give a child that has beaten once, and the signals that it is sent."""
+    child, sent = started(worker, was_well=True), []
+    monkeypatch.setattr(children.os, "kill", lambda pid, signum: sent.append(signum))
+    child._ledger.beat()
+    child.watch(0.05)
+    return child, sent
+
+
+def test_a_child_that_does_nothing_for_too_long_is_ended(system, worker, monkeypatch, events):
+    child, sent = watched(worker, system, monkeypatch)
+    patience = worker.db.options.process_alive_threshold
+
+    for _ in range(int(patience)):
+        child.watch(1.0)
+    assert sent == []
+    child.watch(0.5)
+    child.watch(0.5)
+    assert sent == [signal.SIGABRT]
+    child.watch(0.75)
+    assert sent == [signal.SIGABRT, signal.SIGKILL]
+
+    dead = child.end(KILLED)
+    assert "did nothing for " in str(dead.error)
+    assert [event for event, _ in events()] == ["process_silent", "process_died"]
+
+
+def test_a_child_that_works_or_is_stopped_is_left_alone(system, worker, monkeypatch):
+    child, sent = watched(worker, system, monkeypatch)
+    patience = int(worker.db.options.process_alive_threshold)
+
+    for _ in range(2 * patience):
+        child._ledger.beat()
+        child.watch(1.0)
+    child.is_stopped = True
+    for _ in range(2 * patience):
+        child.watch(1.0)
+
+    assert sent == []
+
+
+def test_time_in_which_the_supervisor_did_not_run_either_is_no_silence(system, worker, monkeypatch):
+    # The machine slept, or everything was stopped and continued.
+    child, sent = watched(worker, system, monkeypatch)
+
+    for _ in range(3):
+        child.watch(86_400.0)
+        child._ledger.beat()
+        child.watch(0.05)
+
+    assert sent == []
+
+
+def test_that_a_child_was_stopped_or_continued_is_no_end(system):
+    boss = Supervisor(units_of(["default"], kinds=("worker",)))
+    [child] = boss.children
+    start(child, was_well=True)
+
+    system.ends = [(child.pid, 0x7F | signal.SIGSTOP << 8)]
+    boss._look_after()
+    assert (child.pid is not None, child.is_stopped) == (True, True)
+    system.ends = [(child.pid, 0xFFFF)]
+    boss._look_after()
+
+    assert (child.pid is not None, child.is_stopped) == (True, False)
+    assert boss._recoveries == {}

@@ -303,32 +303,32 @@ def test_a_worker_that_was_given_up_starts_nothing_that_it_had_claimed(db, make_
 
 
 def test_what_was_about_to_start_when_the_worker_was_closed_had_not_started(db, monkeypatch):
-    # Struck off the ledger already, and never given back: whoever recovers it has to know.
+    # Marked in the ledger already, and never given back: whoever recovers it has to know.
     options = WorkerOptions(threads=1)
     worker = Worker(registered(db, options), options, Finisher(db))
     pool = worker._crews[0].pool
     store(db)
     [row] = claim(db, ["*"], limit=1, process_id=worker.registration.id, now=NOW)
     worker.ledger.enter([row])
-    is_struck, is_closed = Event(), Event()
-    strike, tell_to_end = worker.ledger.strike, pool._tell_to_end
+    is_marked, is_closed = Event(), Event()
+    start, tell_to_end = worker.ledger.start, pool._tell_to_end
 
-    def strike_and_wait(each):
-        strike(each)
-        if not is_struck.is_set():
-            is_struck.set()
+    def mark_and_wait(each):
+        start(each)
+        if not is_marked.is_set():
+            is_marked.set()
             assert is_closed.wait(20)
 
     def tell_to_end_after_the_look():
         is_closed.set()
         tell_to_end()
 
-    monkeypatch.setattr(worker.ledger, "strike", strike_and_wait)
+    monkeypatch.setattr(worker.ledger, "start", mark_and_wait)
     monkeypatch.setattr(pool, "_tell_to_end", tell_to_end_after_the_look)
     monkeypatch.setattr(worker.finisher, "hand_back", lambda rows, ledger: None)
     pool.start()
     pool.put([row])
-    assert is_struck.wait(20)
+    assert is_marked.wait(20)
 
     assert worker.close() == 0
 

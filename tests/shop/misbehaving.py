@@ -1,6 +1,9 @@
 """Tasks that no task should be like."""
 
+import ctypes
 import os
+import signal
+import threading
 
 from django.db import connections, transaction
 
@@ -99,6 +102,32 @@ def raise_what_nobody_catches(context: TaskContext, name: str) -> None:
         "GeneratorExit": GeneratorExit(),
         "Outlaw": Outlaw("no law"),
     }[name]
+
+
+@task(takes_context=True)
+def kill_everything(context: TaskContext) -> None:
+    """Kill all processes of the command, at the first attempt only."""
+    begin(context)
+    await_quiet(context)
+    if context.attempt == 1:
+        os.killpg(0, signal.SIGKILL)
+
+
+@task(takes_context=True)
+def hold_the_interpreter(context: TaskContext) -> None:
+    """Let no other thread of this process run any more."""
+    begin(context)
+    ctypes.PyDLL(None).sleep(600)
+
+
+@task(takes_context=True)
+def end_threads(context: TaskContext, name: str) -> None:
+    """End the threads of this process that are called so, as an asynchronous exception does."""
+    begin(context)
+    for thread in threading.enumerate():
+        if thread.name.startswith(name):
+            ident, error = ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, error)
 
 
 @task(takes_context=True)

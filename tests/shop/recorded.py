@@ -1,5 +1,6 @@
 """Tasks that write down each call: for tests of what other processes do."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -24,7 +25,7 @@ def begin(context: TaskContext) -> None:
     if VARIABLE not in os.environ:
         return
     line = f"{context.task_result.id} {context.attempt} {os.getpid()}\n"
-    target = os.open(_directory() / BEGAN, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    target = os.open(directory() / BEGAN, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         os.write(target, line.encode())
     finally:
@@ -34,7 +35,7 @@ def begin(context: TaskContext) -> None:
 def pass_gate(gate: str) -> None:
     """Wait until the test opens a gate."""
     deadline = time.monotonic() + GATE_SECONDS
-    while not (_directory() / gate).exists():
+    while not (directory() / gate).exists():
         if time.monotonic() > deadline:
             raise TimeoutError(f"the gate {gate} stayed shut")
         time.sleep(0.005)
@@ -43,6 +44,13 @@ def pass_gate(gate: str) -> None:
 @task(takes_context=True, backoff=0)
 def note(context: TaskContext) -> int:
     """Return the process that ran it."""
+    begin(context)
+    return os.getpid()
+
+
+@task(takes_context=True, backoff=0)
+async def note_coroutine(context: TaskContext) -> int:
+    """Do the same on an event loop."""
     begin(context)
     return os.getpid()
 
@@ -66,6 +74,32 @@ def signal_myself(context: TaskContext, number: int) -> str:
     return f"attempt {context.attempt}"
 
 
+ENDINGS = {"none": None, "small": {"a": [1, "é"]}, "large": "x" * 1000}
+
+
+@task(takes_context=True, backoff=0)
+def ending(context: TaskContext, how: str) -> object:
+    """End in some way when the test opens the gate."""
+    begin(context)
+    pass_gate("end")
+    return _end(how)
+
+
+@task(takes_context=True, backoff=0)
+async def ending_coroutine(context: TaskContext, how: str) -> object:
+    """Do the same on an event loop."""
+    begin(context)
+    while not (directory() / "end").exists():
+        await asyncio.sleep(0.005)
+    return _end(how)
+
+
+def _end(how: str) -> object:
+    if how == "raise":
+        raise ValueError("no such order")
+    return ENDINGS[how]
+
+
 @task(takes_context=True)
 def leave_an_orphan(context: TaskContext) -> None:
     """Start a process whose parent ends before it does."""
@@ -79,7 +113,7 @@ def use_the_queue(context: TaskContext, gate: str) -> int:
     begin(context)
     db = queue_database(context.task_result.backend)
     number = myself(db.alias)
-    (_directory() / f"{gate}.session").write_text(str(number))
+    (directory() / f"{gate}.session").write_text(str(number))
     pass_gate(gate)
     return myself(db.alias)
 
@@ -90,7 +124,7 @@ def await_quiet(context: TaskContext) -> None:
     For a task that runs alone in its process: others may be claimed ahead of it.
     """
     db = queue_database(context.task_result.backend)
-    lines = (_directory() / BEGAN).read_text().splitlines()
+    lines = (directory() / BEGAN).read_text().splitlines()
     begun = {UUID(line.split()[0]) for line in lines} - {UUID(context.task_result.id)}
     while db.objects(ClaimedExecution).filter(job_id__in=begun).exists():
         time.sleep(0.002)
@@ -99,5 +133,6 @@ def await_quiet(context: TaskContext) -> None:
         pass
 
 
-def _directory() -> Path:
+def directory() -> Path:
+    """Give where the test finds what is written down."""
     return Path(os.environ[VARIABLE])

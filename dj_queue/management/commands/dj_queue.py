@@ -156,11 +156,11 @@ class Command(OutputCommand):
         runner = Runner(units)
         runner.start()
         self._announce(units)
-        while not told.count:
+        while not told.count and runner.beat():
             time.sleep(signals.LOOK_SECONDS)
         left = runner.stop(at_once=lambda: told.is_urgent)
-        if left:
-            self._say(f"stopped; {left}")
+        if left or runner.is_broken:
+            self._say(f"stopped; {left or 'one of the threads had died'}")
             return False
         self.stdout.write("stopped; all running jobs ended")
         return True
