@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from django.db import DatabaseError, DataError, IntegrityError, InterfaceError
+from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, OperationalError
 
 from dj_queue import timezone
 from dj_queue.engines import engine_for
 from dj_queue.exceptions import InvalidReturnValue
 from dj_queue.operations.execute import Outcome, abandoned
+from dj_queue.operations.finish import finish
+from dj_queue.operations.processes import beat
 from dj_queue.routers import QueueDatabase
+from dj_queue.runtime.connections import close_connection
 
 NOT_STORABLE = (DataError, IntegrityError, TypeError, ValueError)
+
+
+class Undone(Exception):
+    """Rolls back a trial."""
 
 
 def is_refused(db: QueueDatabase, error: Exception) -> bool:
@@ -30,3 +37,24 @@ def refusal(outcome: Outcome, error: Exception) -> Outcome:
     """
     reason = InvalidReturnValue(f"the outcome could not be stored: {error}")
     return abandoned(outcome.claimed, reason, now=timezone.now())
+
+
+def takes_another(db: QueueDatabase, outcome: Outcome) -> bool:
+    """Try to write a small outcome instead, undo it, and commit; tell whether that worked.
+
+    It commits a heartbeat of the process whose claim it is: a database may take every statement and
+    yet no COMMIT, as SQLite does on a full disk.
+    """
+    instead = refusal(outcome, OperationalError())
+    try:
+        with db.atomic():
+            try:
+                with db.atomic():
+                    finish(db, [instead])
+                    raise Undone
+            except Undone:
+                beat(db, [outcome.claimed.process_id], now=timezone.now())
+    except Exception:
+        close_connection(db)
+        return False
+    return True

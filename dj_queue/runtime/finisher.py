@@ -9,9 +9,8 @@ from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from uuid import UUID
 
-from django.db import DatabaseError, InterfaceError, OperationalError
+from django.db import DatabaseError, InterfaceError
 
-from dj_queue import timezone
 from dj_queue.engines.claims import HandedOn
 from dj_queue.engines.troubles import Trouble, trouble_of
 from dj_queue.events import log
@@ -19,10 +18,9 @@ from dj_queue.models import ClaimedExecution
 from dj_queue.operations.claim import give_back, release
 from dj_queue.operations.execute import Outcome
 from dj_queue.operations.finish import announce, finish, finish_and_inherit, recorded_before
-from dj_queue.operations.processes import beat
 from dj_queue.routers import QueueDatabase
 from dj_queue.runtime import outage
-from dj_queue.runtime.blame import is_refused, refusal
+from dj_queue.runtime.blame import is_refused, refusal, takes_another
 from dj_queue.runtime.connections import (
     close_connection,
     close_connections,
@@ -38,10 +36,6 @@ FIRST_DELAY_SECONDS = 0.05
 LONGEST_DELAY_SECONDS = 5.0
 TRIES = 5
 """After so many a database that is there is asked whether it minds this outcome or any."""
-
-
-class Undone(Exception):
-    """Rolls back a trial."""
 
 
 class Finisher(threading.Thread):
@@ -191,7 +185,7 @@ class Finisher(threading.Thread):
                     self._refuse(batch[0], error, is_refusal=is_refusal)
                     return
                 # Tried again in any case: the database may have become willing only just now.
-                is_suspect = trouble is None and not is_patient and self._takes_another(batch[0])
+                is_suspect = trouble is None and not is_patient and takes_another(self.db, batch[0])
             self._pause(delay)
             delay = min(delay * 2, LONGEST_DELAY_SECONDS)
 
@@ -239,26 +233,6 @@ class Finisher(threading.Thread):
             self.db.connection.ensure_connection()
         except (DatabaseError, InterfaceError):
             outage.begin(self.db, error)
-            return False
-        return True
-
-    def _takes_another(self, outcome: Outcome) -> bool:
-        """Try to write a small outcome instead, undo it, and commit; tell whether that worked.
-
-        It commits a heartbeat of the process whose claim it is: a database may take every
-        statement and yet no COMMIT, as SQLite does on a full disk.
-        """
-        instead = refusal(outcome, OperationalError())
-        try:
-            with self.db.atomic():
-                try:
-                    with self.db.atomic():
-                        finish(self.db, [instead])
-                        raise Undone
-                except Undone:
-                    beat(self.db, [outcome.claimed.process_id], now=timezone.now())
-        except Exception:
-            close_connection(self.db)
             return False
         return True
 
