@@ -10,6 +10,7 @@ from dj_queue.compat import TaskResultStatus, task_finished
 from dj_queue.conf import WorkerOptions
 from dj_queue.operations.claim import release
 from dj_queue.operations.finish import finish
+from dj_queue.runtime import blame
 from dj_queue.runtime import finisher as module
 from dj_queue.runtime.finisher import BATCH_SIZE, Finisher
 from dj_queue.runtime.ledger import Ledger
@@ -138,7 +139,8 @@ def test_a_database_that_takes_no_writes_for_a_while_loses_nothing(db, monkeypat
             raise error
         return finish(db, outcomes)
 
-    monkeypatch.setattr(module, "finish", unwilling)
+    for each in (module, blame):
+        monkeypatch.setattr(each, "finish", unwilling)
     monkeypatch.setattr(module, "LONGEST_DELAY_SECONDS", 0.01)
 
     finisher = record(db, outcomes_of(db, 3))

@@ -7,6 +7,7 @@ from django.db import DataError, OperationalError
 
 from dj_queue.models import Attempt, FailedExecution
 from dj_queue.operations.finish import finish
+from dj_queue.runtime import blame
 from dj_queue.runtime import finisher as module
 from tests.jobs import EVERY, counts
 from tests.runtime.finishing import outcomes_of, record
@@ -39,6 +40,7 @@ def test_that_an_outcome_was_refused_waits_for_a_database_that_is_away(db, monke
         return finish(db, outcomes)
 
     monkeypatch.setattr(module, "finish", flaky)
+    monkeypatch.setattr(blame, "finish", flaky)
 
     finisher = record(db, [bad])
 
@@ -51,6 +53,7 @@ def test_an_outcome_whose_refusal_is_refused_is_lost(db, monkeypatch, events):
         raise DataError("no")
 
     monkeypatch.setattr(module, "finish", never)
+    monkeypatch.setattr(blame, "finish", never)
 
     finisher = record(db, outcomes_of(db, 1))
 
@@ -83,6 +86,7 @@ def test_an_outcome_too_large_for_the_server_is_told_from_a_server_in_trouble(db
         return finish(db, outcomes)
 
     monkeypatch.setattr(module, "finish", refusing)
+    monkeypatch.setattr(blame, "finish", refusing)
     monkeypatch.setattr(module, "FIRST_DELAY_SECONDS", 0.001)
 
     finisher = record(db, outcomes)

@@ -6,6 +6,7 @@ from django.db import InternalError, OperationalError
 from dj_queue.models import Attempt, FailedExecution
 from dj_queue.operations.finish import finish
 from dj_queue.operations.processes import register
+from dj_queue.runtime import blame
 from dj_queue.runtime import finisher as module
 from tests.jobs import EVERY, ME, counts
 from tests.runtime.finishing import outcomes_of, record
@@ -97,6 +98,7 @@ def test_no_outcome_is_blamed_for_what_a_database_is_in(db, monkeypatch, events,
         return real(db, batch)
 
     monkeypatch.setattr(module, "finish", unwilling)
+    monkeypatch.setattr(blame, "finish", unwilling)
 
     finisher = record(db, outcomes)
 
@@ -117,6 +119,7 @@ def test_it_is_an_outage_of_its_own_name_with_a_line_each_way(
     db, monkeypatch, events, trouble, began, ended
 ):
     refuse(monkeypatch, module, "finish", error_of(db, trouble))
+    refuse(monkeypatch, blame, "finish", error_of(db, trouble))
 
     record(db, mixed_outcomes(db))
 
