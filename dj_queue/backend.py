@@ -18,6 +18,7 @@ from dj_queue.compat import (
     TaskResultDoesNotExist,
     task_enqueued,
 )
+from dj_queue.engines.clock import enqueueing
 from dj_queue.keys import checked
 from dj_queue.models import Job
 from dj_queue.models.fields import normalize_json
@@ -84,7 +85,7 @@ class DjQueueBackend(BaseTaskBackend):
 
     def enqueue(self, task: Task, args: Sequence[Any], kwargs: dict[str, Any]) -> TaskResult:
         """Store one job and return its result; see enqueue_all."""
-        now = timezone.now()
+        now = self._now([task])
         task = timed(task, now)
         self.validate_task(task)
         return self._store([task], [self._job(task, args, kwargs, now)], now)[0]
@@ -96,7 +97,8 @@ class DjQueueBackend(BaseTaskBackend):
         with JobDiscarded. Joins the queue database's open transaction, otherwise commits at once.
         Raises InvalidTask or NotSerializable before anything is stored.
         """
-        calls, now, tasks, jobs = list(calls), timezone.now(), [], []
+        calls, tasks, jobs = list(calls), [], []
+        now = self._now(task for task, _, _ in calls)
         valid: dict[int, Task] = {}  # by id: a Task has no hash, and here each stays alive
         for index, (task, args, kwargs) in enumerate(calls):
             path = f"calls[{index}]: "
@@ -134,6 +136,12 @@ class DjQueueBackend(BaseTaskBackend):
         if result is None:
             raise TaskResultDoesNotExist(f"backend {self.alias!r} has no job {result_id}")
         return result
+
+    def _now(self, tasks: Iterable[Task]) -> datetime:
+        """Return the time of an enqueue: by the database's clock where a job may have to wait."""
+        if all(task.run_after is None for task in tasks):
+            return timezone.now()
+        return enqueueing(self.database)
 
     def _store(self, tasks: Sequence[Task], jobs: Sequence[Job], now: datetime) -> list[TaskResult]:
         discarded = enqueue(self.database, jobs, now=now)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dj_queue import timezone as clock
 from dj_queue.compat import Task, TaskResult
 from dj_queue.conf import RecurringOptions
+from dj_queue.engines.clock import present
 from dj_queue.models import RecurringTask
 from dj_queue.operations import fire, recurring
 from dj_queue.routers import queue_database
@@ -54,7 +54,7 @@ def schedule(  # noqa: PLR0913 - each is a column of its own, and all are given 
         timezone=timezone,
         misfire=misfire,
     )
-    row = recurring.row_of(db, key, options, is_static=False, now=clock.now())
+    row = recurring.row_of(db, key, options, is_static=False, now=present(db))
     return recurring.keep(db, row)
 
 
@@ -72,7 +72,8 @@ def enable(key: str, backend: str = "default") -> None:
     Raises UnknownRecurringTask, UnknownBackend, InvalidSchedule where it cannot be read any more,
     and RecurringRefused for a key of the settings or where dynamic tasks are not enabled.
     """
-    recurring.enable(queue_database(backend), key, now=clock.now())
+    db = queue_database(backend)
+    recurring.enable(db, key, now=present(db))
 
 
 def disable(key: str, backend: str = "default") -> None:
@@ -89,4 +90,4 @@ def run_now(key: str, backend: str = "default") -> TaskResult:
     Raises UnknownRecurringTask, UnknownBackend.
     """
     db = queue_database(backend)
-    return fire.run_now(db, recurring.found(db, key), now=clock.now())
+    return fire.run_now(db, recurring.found(db, key), now=present(db))

@@ -6,16 +6,19 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
-from typing import Any, Literal, Self, get_args, overload
+from typing import Any, Literal, Self, TypeVar, get_args, overload
 
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.utils.module_loading import import_string
 
 from dj_queue import parsers, timezone
 from dj_queue.compat import DummyBackend, ImmediateBackend, InvalidTask, Task, TaskResult
 from dj_queue.compat import task as django_task
+from dj_queue.engines.clock import enqueueing
 from dj_queue.keys import Concurrency, checked
 from dj_queue.quoting import quoted
+from dj_queue.routers import queue_database
 from dj_queue.routers.registry import routes
 
 __all__ = ["DELAY", "Concurrency", "QueueTask", "Retry", "RetryPolicy", "task"]
@@ -27,6 +30,7 @@ DELAY = parsers.seconds(0, 31_536_000)  # a year at the most
 RULES = {"backoff", "retry_on", "give_up_on"}
 
 Growth = Literal["constant", "linear", "exponential"]
+AnyTask = TypeVar("AnyTask", bound=Task)
 ErrorTypes = type[BaseException] | tuple[type[BaseException], ...]
 
 
@@ -161,11 +165,20 @@ class QueueTask(Task):
 
     def enqueue(self, *args: Any, **kwargs: Any) -> TaskResult:
         """Enqueue a job, as Django's; a `run_after` that is a timedelta counts from now."""
-        return Task.enqueue(timed(self, timezone.now()), *args, **kwargs)
+        return Task.enqueue(self._timed(), *args, **kwargs)
 
     async def aenqueue(self, *args: Any, **kwargs: Any) -> TaskResult:
         """As enqueue."""
-        return await Task.aenqueue(timed(self, timezone.now()), *args, **kwargs)
+        task = await sync_to_async(self._timed)() if is_relative(self) else self
+        return await Task.aenqueue(task, *args, **kwargs)
+
+    def _timed(self) -> Self:
+        """Return the task with a moment as `run_after`, by the clock of its queue database."""
+        if not is_relative(self):
+            return self
+        is_ours = self.backend in routes()
+        now = enqueueing(queue_database(self.backend)) if is_ours else timezone.now()
+        return timed(self, now)
 
     def _require_ours(self, name: str, plain: str, value: object, what: str) -> None:
         """Raise where what only our backends know is asked of another."""
@@ -217,7 +230,7 @@ def is_relative(task: Task) -> bool:
     return isinstance(task.run_after, timedelta)
 
 
-def timed(task: Task, now: datetime) -> Task:
+def timed(task: AnyTask, now: datetime) -> AnyTask:
     """Return the task with a moment as `run_after`, counted from `now` if it is a timedelta."""
     if not is_relative(task):
         return task

@@ -3,11 +3,14 @@
 import logging
 import os
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from django.db import connections
 
+from dj_queue import timezone
+from dj_queue.engines import clock
 from dj_queue.engines.poolers import shares_sessions
 from dj_queue.routers import QueueDatabase, queue_database
 from tests import databases, durations, selection
@@ -75,6 +78,22 @@ def _queue_backends() -> list[str]:
 def db(request: pytest.FixtureRequest) -> QueueDatabase:
     """Give a queue database; the test asks for django_db itself."""
     return queue_database(request.param)
+
+
+@pytest.fixture(autouse=True)
+def _unread_clocks() -> None:
+    """Let no test go by a clock that another has read."""
+    clock.forget()
+
+
+@pytest.fixture
+def host_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[timedelta], None]:
+    """Give a function that sets this host's clock forward, or back; the databases' stay right."""
+
+    def set_forward(by: timedelta) -> None:
+        monkeypatch.setattr(timezone, "now", lambda: datetime.now(UTC) + by)
+
+    return set_forward
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ def change(db, settings):
 @pytest.fixture(autouse=True)
 def now(monkeypatch):
     """Let the API take NOW for the time."""
-    monkeypatch.setattr(recurring.clock, "now", lambda: NOW)
+    monkeypatch.setattr(recurring, "present", lambda db: NOW)
     return NOW
 
 
@@ -102,7 +102,7 @@ def test_a_disabled_task_does_not_fire_until_it_is_enabled_and_then_from_the_nex
     fire(db, NOW + timedelta(hours=1))
     assert (runs(db), tasks(db)["sum"].is_enabled) == ([], False)
 
-    monkeypatch.setattr(recurring.clock, "now", lambda: NOW + timedelta(hours=2))
+    monkeypatch.setattr(recurring, "present", lambda db: NOW + timedelta(hours=2))
     recurring.enable("sum", db.backend)
     recurring.enable("sum", db.backend)
     fire(db, NOW + timedelta(hours=2, minutes=1))
@@ -111,7 +111,7 @@ def test_a_disabled_task_does_not_fire_until_it_is_enabled_and_then_from_the_nex
 
 def test_enabling_what_is_enabled_does_not_move_its_cursor(db, monkeypatch):
     scheduled(db)
-    monkeypatch.setattr(recurring.clock, "now", lambda: NOW + timedelta(minutes=7))
+    monkeypatch.setattr(recurring, "present", lambda db: NOW + timedelta(minutes=7))
 
     recurring.enable("sum", db.backend)
 

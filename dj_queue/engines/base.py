@@ -50,6 +50,9 @@ class ClaimEngine(SemaphoreLocks):
 
     oldest: tuple[int, ...] = ()
     can_notify = False
+    clock_statement: str | None = None
+    """Selects the microseconds since 1970 by the server's clock; None where the host's is it."""
+
     skips_by_recursion = False
     """Whether a query may step through an index by itself, and a SELECT in FROM see its steps.
 

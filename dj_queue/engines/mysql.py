@@ -107,6 +107,8 @@ class MySQLEngine(ClaimEngine):
     name = "MySQL"
     isolation_variable = "transaction_isolation"
     oldest: tuple[int, ...] = (8, 0, 11)
+    # Not UNIX_TIMESTAMP(): of the hour that comes twice it does not know which is meant.
+    clock_statement = "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
 
     def store(self, db: QueueDatabase, ready: Sequence[Job], scheduled: Sequence[Job]) -> None:
         statements = list(inserts(db, new_rows(ready, scheduled)))

@@ -103,6 +103,8 @@ class PostgreSQLEngine(ClaimEngine):
     oldest = (14,)
     skips_by_recursion = True
     can_notify = True
+    # Not now(): that is when the transaction began.
+    clock_statement = "SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint"
 
     def store(self, db: QueueDatabase, ready: Sequence[Job], scheduled: Sequence[Job]) -> None:
         queues = {job.queue_name for job in ready}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from dj_queue import timezone
+from dj_queue.engines.clock import estimated
 from dj_queue.models import (
     BlockedExecution,
     Execution,
@@ -39,7 +39,7 @@ def discard(
         gone = [row.job_id for row in taken]
         delete_jobs(db, gone)
         if state is ReadyExecution:
-            release(db, gone, now=now or timezone.now())
+            release(db, gone, now=now or estimated(db))
         return len(taken)
 
     return in_transaction(db, transaction)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from dj_queue import timezone
+from dj_queue.engines.clock import estimated
 from dj_queue.models import ScheduledExecution
 from dj_queue.operations.concurrency import let_wait
 from dj_queue.routers import QueueDatabase
@@ -43,4 +43,4 @@ def run_now(db: QueueDatabase, ids: Sequence[UUID], *, now: datetime | None = No
 
     One with a concurrency key waits for a slot. `now` is the present if None. Opens a transaction.
     """
-    return let_wait(db, ScheduledExecution, ids, now=now or timezone.now())
+    return let_wait(db, ScheduledExecution, ids, now=now or estimated(db))

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from dj_queue import parsers, timezone
 from dj_queue.compat import Task
+from dj_queue.engines.clock import estimated
 from dj_queue.events import log
 from dj_queue.exceptions import (
     InvalidArguments,
@@ -60,7 +61,7 @@ def retry(db: QueueDatabase, ids: Sequence[UUID], *, now: datetime | None = None
     Each gets one more attempt, whatever its max_attempts is; one with a concurrency key waits for a
     slot. `now` is the present if None.
     """
-    return let_wait(db, FailedExecution, ids, now=now or timezone.now(), attempt_step=1)
+    return let_wait(db, FailedExecution, ids, now=now or estimated(db), attempt_step=1)
 
 
 def _is_retried(task: Task, error: BaseException) -> bool:

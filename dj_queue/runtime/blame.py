@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, OperationalError
 
-from dj_queue import timezone
 from dj_queue.engines import engine_for
+from dj_queue.engines.clock import present
 from dj_queue.exceptions import InvalidReturnValue
 from dj_queue.operations.execute import Outcome, abandoned
 from dj_queue.operations.finish import finish
@@ -36,7 +36,7 @@ def refusal(outcome: Outcome, error: Exception) -> Outcome:
     Otherwise it would be held for ever.
     """
     reason = InvalidReturnValue(f"the outcome could not be stored: {error}")
-    return abandoned(outcome.claimed, reason, now=timezone.now())
+    return abandoned(outcome.claimed, reason, now=outcome.ended_at)
 
 
 def takes_another(db: QueueDatabase, outcome: Outcome) -> bool:
@@ -53,7 +53,7 @@ def takes_another(db: QueueDatabase, outcome: Outcome) -> bool:
                     finish(db, [instead])
                     raise Undone
             except Undone:
-                beat(db, [outcome.claimed.process_id], now=timezone.now())
+                beat(db, [outcome.claimed.process_id], now=present(db))
     except Exception:
         close_connection(db)
         return False

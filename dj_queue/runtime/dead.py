@@ -14,7 +14,7 @@ from uuid import UUID
 
 from setproctitle import setproctitle
 
-from dj_queue import timezone
+from dj_queue.engines.clock import present, seconds_of_life
 from dj_queue.events import log
 from dj_queue.exceptions import ProcessExited
 from dj_queue.models import ClaimedExecution, Process
@@ -23,7 +23,6 @@ from dj_queue.operations.remains import Remains
 from dj_queue.routers import QueueDatabase
 from dj_queue.runtime import outage
 from dj_queue.runtime.blame import NOT_STORABLE
-from dj_queue.runtime.clock import seconds_of_life
 from dj_queue.runtime.connections import close_connection
 from dj_queue.runtime.ledger_files import LedgerFile, files_of
 from dj_queue.runtime.pages import FIRST, WIDTH, Pages, close_all_but
@@ -141,7 +140,7 @@ def _recover(dead: Dead, remains: Remains) -> Recovery:
         dead.db,
         [dead.process_id],
         dead.error,
-        now=timezone.now(),
+        now=present(dead.db),
         remains=remains,
         may_import=dead.may_import,
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from dj_queue import timezone
+from dj_queue.engines.clock import present
 from dj_queue.events import log
 from dj_queue.operations.dispatch import dispatch_due
 from dj_queue.runtime.dead import FIND_SECONDS, find_dead, recovers
@@ -56,7 +56,7 @@ class Dispatcher(Poller):
             self.duties.append(Duty(FIND_SECONDS, self._recover_dead))
 
     def poll(self) -> float:
-        count = dispatch_due(self.db, now=timezone.now(), limit=self.options.batch_size)
+        count = dispatch_due(self.db, now=present(self.db), limit=self.options.batch_size)
         self.answered(has_written=bool(count))
         if count:
             log("jobs_dispatched", backend=self.db.backend, database=self.db.alias, count=count)

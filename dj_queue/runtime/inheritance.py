@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
-from dj_queue import timezone
 from dj_queue.engines.claims import Heir, Holder
+from dj_queue.engines.clock import estimated
 from dj_queue.models import ClaimedExecution
 from dj_queue.models.ids import new_id
 from dj_queue.operations.execute import Outcome
@@ -47,7 +47,7 @@ class Inheritance:
         room = self._pool.free_count if queues else 0
         if room <= 0 or self._stopping.is_set() or not registration.is_good:
             return None
-        holder = Holder(registration.id, new_id(), timezone.now())
+        holder = Holder(registration.id, new_id(), estimated(registration.unit.db))
         self.ledger.begin_inheriting(holder.token)
         return Heir(holder, queues, room)
 

@@ -15,12 +15,12 @@ from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
+from dj_queue.engines.clock import seconds_of_life
 from dj_queue.models import ClaimedExecution
 from dj_queue.models.fields import encode_json
 from dj_queue.operations.execute import Outcome
 from dj_queue.operations.failure import Failure
 from dj_queue.runtime import ledger_files
-from dj_queue.runtime.clock import seconds_of_life
 from dj_queue.runtime.ledger_files import LedgerFile
 from dj_queue.runtime.pages import (
     BEAT,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from dj_queue import timezone
+from dj_queue.engines.clock import present, seconds_of_life
 from dj_queue.events import log
 from dj_queue.exceptions import ProcessPruned
 from dj_queue.models import Process
@@ -14,7 +14,6 @@ from dj_queue.operations.recover import recover
 from dj_queue.operations.remains import UNKNOWN
 from dj_queue.routers import QueueDatabase, queue_database
 from dj_queue.routers.registry import backends_on
-from dj_queue.runtime.clock import seconds_of_life
 from dj_queue.runtime.dead import dead_here
 from dj_queue.runtime.process import LONGEST_RETRY_SECONDS
 
@@ -42,7 +41,7 @@ class LostProcesses:
 
     def give_up(self) -> int:
         """Recover the claims of those that are lost for certain; return how many processes."""
-        now, at = timezone.now(), seconds_of_life()
+        now, at = present(self.db), seconds_of_life()
         silent = silent_processes(
             self.db, now=now, alive_threshold_seconds=self.alive_threshold_seconds
         )
@@ -77,7 +76,7 @@ class LostProcesses:
         error = ProcessPruned(f"the process {who} {why} and was given up")
         here = dead_here(self.db, process_id)
         remains = here.remains if here else UNKNOWN
-        done = recover(self.db, [process_id], error, now=timezone.now(), remains=remains)
+        done = recover(self.db, [process_id], error, now=present(self.db), remains=remains)
         if here and here.file:
             if not done.left_count:
                 here.file.remove()

@@ -13,13 +13,13 @@ from typing import Any
 from uuid import UUID
 
 from dj_queue import __version__, timezone
+from dj_queue.engines.clock import present, seconds_of_life
 from dj_queue.events import log
 from dj_queue.models import Process
 from dj_queue.models.ids import new_id
 from dj_queue.operations.processes import beat, deregister, register
 from dj_queue.routers import QueueDatabase
 from dj_queue.runtime import outage
-from dj_queue.runtime.clock import seconds_of_life
 from dj_queue.runtime.connections import close_connection, tidy_connections
 from dj_queue.runtime.ledger import Ledger
 from dj_queue.runtime.units import Unit
@@ -177,7 +177,8 @@ class Heartbeat(threading.Thread):
 
     def beat(self) -> None:
         """Beat once: register who is new or was given up, and confirm all."""
-        now, asked_at = timezone.now(), seconds_of_life()
+        asked_at = seconds_of_life()
+        now = present(self.db)
         ids = {each.id for each in self.registrations} - self._unknown
         supervisor = [self.supervision] if self.supervision.is_alive else []
         gone = beat(self.db, [*ids, *(each.id for each in supervisor)], now=now)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from uuid import UUID
 
-from dj_queue import timezone
+from dj_queue.engines.clock import present
 from dj_queue.events import log
 from dj_queue.models import FailedExecution, FinishedExecution
 from dj_queue.operations.prune import prune_ended, prune_minutes, prune_runs
@@ -36,7 +36,7 @@ class Pruner:
 
     def step(self) -> bool:
         """Remove a little of each kind; tell whether there may be more at once."""
-        now, db = timezone.now(), self.db
+        now, db = present(self.db), self.db
         counts = {state.state: self._walk(state) for state in self._kept}
         before = now - RECORDS_KEPT
         counts["minutes"] = prune_minutes(db, before=before, limit=STEP_SIZE)
@@ -53,7 +53,7 @@ class Pruner:
         done = prune_ended(
             self.db,
             state,
-            before=timezone.now() - self._kept[state],
+            before=present(self.db) - self._kept[state],
             after_id=self._at[state],
             limit=STEP_SIZE,
         )

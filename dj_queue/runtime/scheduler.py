@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from dj_queue import timezone
+from dj_queue.engines.clock import present
 from dj_queue.events import log
 from dj_queue.operations.fire import Fingerprint, fingerprint, fire_due
 from dj_queue.operations.recurring import strangers, synchronise
@@ -31,7 +31,7 @@ class Scheduler(Poller):
         self.passed_over: frozenset[Fingerprint] = frozenset()
 
     def poll(self) -> float:
-        now = timezone.now()
+        now = present(self.db)
         if not self.is_synchronised:
             self._synchronise(now)
             self.is_synchronised = True
@@ -50,7 +50,7 @@ class Scheduler(Poller):
         self.passed_over |= {fingerprint(row) for row, _ in found.broken}
         if found.next_run_at is None:
             return self.options.polling_interval
-        wait = (found.next_run_at - timezone.now()).total_seconds()
+        wait = (found.next_run_at - present(self.db)).total_seconds()
         return min(max(wait, 0.0), self.options.polling_interval)
 
     def _synchronise(self, now: datetime) -> None:

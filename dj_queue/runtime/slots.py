@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dj_queue import timezone
+from dj_queue.engines.clock import present
 from dj_queue.operations.slots import hand_on_missed, recount_expired
 from dj_queue.routers import QueueDatabase
 
@@ -18,7 +18,7 @@ class SlotKeeper:
 
     def step(self) -> bool:
         """Look at some keys; tell whether there are more."""
-        now = timezone.now()
+        now = present(self.db)
         count = recount_expired(self.db, now=now, limit=STEP_SIZE)
         self._after_key = hand_on_missed(
             self.db, now=now, after_key=self._after_key, limit=STEP_SIZE

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Coroutine, Sequence
+from functools import partial
 from typing import Any
 from uuid import UUID
 
-from dj_queue import timezone
 from dj_queue.conf import WorkerOptions
+from dj_queue.engines.clock import estimated
 from dj_queue.events import log
 from dj_queue.exceptions import ProcessExited
 from dj_queue.models import ClaimedExecution
@@ -142,7 +143,7 @@ class Worker(Poller):
         for row in rows:
             where = {"backend": self.db.backend, "database": self.db.alias}
             log("job_abandoned", **where, job=row.job_id, path=row.job.task_path)
-            outcome = abandoned(row, ProcessExited(LATE), now=timezone.now())
+            outcome = abandoned(row, ProcessExited(LATE), now=estimated(self.db))
             if outcome.retry_at is None:
                 self.finisher.hand_in(outcome)
 
@@ -182,7 +183,7 @@ class Worker(Poller):
             self.options.queues,
             limit=limit,
             process_id=self.registration.id,
-            now=timezone.now(),
+            now=estimated(self.db),
             token=token,
         )
         self.answered(has_written=bool(claimed))
@@ -269,16 +270,16 @@ class Worker(Poller):
     def _run(self, row: ClaimedExecution) -> None:
         try:
             tidy_connections()
-            outcome = execute(self.db, row, clock=timezone.now)
+            outcome = execute(self.db, row, clock=partial(estimated, self.db))
         except Exception as error:  # Not the task's: execute catches that. The job must not hang.
             self._log_failure(error)
-            outcome = abandoned(row, error, now=timezone.now())
+            outcome = abandoned(row, error, now=estimated(self.db))
         self.finisher.hand_in(outcome)
         tidy_connections()
 
     def _begin(self, row: ClaimedExecution, lane: JobLane) -> Coroutine[Any, Any, Outcome]:
         tidy_connections()
-        coroutine = begin(self.db, row, clock=timezone.now, last=lane.last)
+        coroutine = begin(self.db, row, clock=partial(estimated, self.db), last=lane.last)
         tidy_connections()
         return coroutine
 
@@ -287,7 +288,7 @@ class Worker(Poller):
             outcome = ending.result()
         except BaseException as error:  # Cancelled before its first step, or not the task's.
             self._log_failure(error)
-            outcome = abandoned(row, error, now=timezone.now())
+            outcome = abandoned(row, error, now=estimated(self.db))
         self.finisher.hand_in(outcome)
 
     def _ended(self, crew: Crew) -> None:

@@ -25,7 +25,7 @@ MOST = {"sqlite": 400}
 def scheduler(db, monkeypatch):
     """Give a scheduler that has synchronised, in front of many tasks that come tomorrow."""
     monkeypatch.setattr(reading, "BIG", [RecurringTask._meta.db_table])
-    monkeypatch.setattr(module.timezone, "now", lambda: NOW)
+    monkeypatch.setattr(module, "present", lambda db: NOW)
     row = put(db)
     columns = {f.attname: getattr(row, f.attname) for f in RecurringTask._meta.concrete_fields}
     del columns["id"]

@@ -33,7 +33,7 @@ class Time:
 @pytest.fixture
 def time(monkeypatch):
     time = Time(timezone.now())
-    monkeypatch.setattr(module.timezone, "now", lambda: time.wall)
+    monkeypatch.setattr(module, "present", lambda db: time.wall)
     monkeypatch.setattr(module, "seconds_of_life", lambda: time.life)
     return time
 

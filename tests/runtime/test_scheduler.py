@@ -23,7 +23,7 @@ def at(monkeypatch):
     """Give a function that sets the scheduler's time."""
 
     def at(moment):
-        monkeypatch.setattr(module.timezone, "now", lambda: moment)
+        monkeypatch.setattr(module, "present", lambda db: moment)
 
     at(NOW)
     return at
