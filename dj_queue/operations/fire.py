@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
@@ -68,13 +68,14 @@ def fire_due(
     limit: int,
     horizon: timedelta,
     passed_over: frozenset[Fingerprint] = frozenset(),
+    is_over: Callable[[], bool] = lambda: False,
 ) -> Round:
     """Enqueue the jobs of up to `limit` due tasks, of all our backends on this database.
 
     One statement when none is due; it looks `horizon` ahead. Rows whose fingerprint is in
-    `passed_over` are left alone. Sends task_enqueued. Opens a transaction for each due task:
-    whoever advances its cursor there fires it, and a task that somebody else was faster with is
-    left out. Raises NotMigrated.
+    `passed_over` are left alone, and all but the first once `is_over`. Sends task_enqueued. Opens a
+    transaction for each due task: whoever advances its cursor there fires it, and a task that
+    somebody else was faster with is left out. Raises NotMigrated.
     """
     with naming_tables(db):
         soon = firable(db).filter(next_run_at__lte=now + horizon).order_by("next_run_at")
@@ -83,7 +84,10 @@ def fire_due(
     due = [row for row in rows if row.next_run_at is not None and row.next_run_at <= now][:limit]
     times = [row.next_run_at for row in rows[len(due) :]]
     fired, broken = [], []
-    for row in due:
+    for number, row in enumerate(due):
+        if number and is_over():
+            times += [later.next_run_at for later in due[number:]]
+            break
         own = QueueDatabase(row.backend, db.alias)
         try:
             plan = planned(own, row, now)

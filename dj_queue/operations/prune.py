@@ -47,7 +47,8 @@ def prune_ended(
     old = [job_id for job_id, backend, at in seen if backend == db.backend and at < before]
 
     def transaction() -> int:
-        taken = move(db, state, old, lambda row: [])
+        # Who keeps a row locked must not keep the dispatcher: the next walk finds it.
+        taken = move(db, state, old, lambda row: [], skip_locked=True)
         delete_jobs(db, [row.job_id for row in taken])
         return len(taken)
 

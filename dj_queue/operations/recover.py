@@ -58,13 +58,37 @@ def recover(
     ):
         recovery.ready_count += batch.ready_count
         recovery.ended += batch.ended
-        for outcome in batch.ended:
-            # A backend that is in no TASKS of ours has nobody here who could be told.
-            if outcome.claimed.backend in routes():
-                announce(QueueDatabase(outcome.claimed.backend, db.alias), outcome)
+        _announce(db, batch)
     left = db.objects(ClaimedExecution).filter(process_id__in=process_ids)
     recovery.left_count = left.count()
     return recovery
+
+
+def recover_some(
+    db: QueueDatabase,
+    process_ids: Sequence[UUID],
+    error: DjQueueError,
+    *,
+    now: datetime,
+    remains: Remains = UNKNOWN,
+) -> Recovery:
+    """As `recover`, but up to BATCH_SIZE jobs only: as many where there may be more."""
+    forget(db, process_ids)
+    batch = in_transaction(
+        db, lambda: _recover_batch(db, process_ids, error, now, remains, may_import=True)
+    )
+    if batch is None:
+        left = db.objects(ClaimedExecution).filter(process_id__in=process_ids)
+        return Recovery(left_count=left.count())
+    _announce(db, batch)
+    return batch
+
+
+def _announce(db: QueueDatabase, batch: Recovery) -> None:
+    for outcome in batch.ended:
+        # A backend that is in no TASKS of ours has nobody here who could be told.
+        if outcome.claimed.backend in routes():
+            announce(QueueDatabase(outcome.claimed.backend, db.alias), outcome)
 
 
 def _recover_batch(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime, timedelta
 
 from dj_queue.engines.clock import present
@@ -15,6 +16,9 @@ from dj_queue.runtime.process import Registration
 
 BATCH_SIZE = 100
 """Due tasks of one round."""
+
+ROUND_SECONDS = 1.0
+"""After so long a round begins no other task: one may have hundreds of jobs to enqueue."""
 
 
 class Scheduler(Poller):
@@ -36,8 +40,14 @@ class Scheduler(Poller):
             self._synchronise(now)
             self.is_synchronised = True
         horizon = timedelta(seconds=self.options.polling_interval)
+        deadline = time.monotonic() + ROUND_SECONDS
         found = fire_due(
-            self.db, now=now, limit=BATCH_SIZE, horizon=horizon, passed_over=self.passed_over
+            self.db,
+            now=now,
+            limit=BATCH_SIZE,
+            horizon=horizon,
+            passed_over=self.passed_over,
+            is_over=lambda: self.stopping.is_set() or time.monotonic() > deadline,
         )
         self.answered()
         for plan, count in found.fired:

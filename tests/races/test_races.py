@@ -1,22 +1,23 @@
 """Who deletes the row owns the transition: real connections at the same moment."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from threading import Barrier, Event
 
 import pytest
 from django.db import OperationalError
 
 from dj_queue.engines import engine_for
-from dj_queue.models import ClaimedExecution, ReadyExecution, state_of
+from dj_queue.models import ClaimedExecution, FinishedExecution, ReadyExecution, state_of
 from dj_queue.models.ids import new_id
 from dj_queue.operations.claim import claim
 from dj_queue.operations.dispatch import dispatch_due
 from dj_queue.operations.enqueue import enqueue
 from dj_queue.operations.execute import execute
 from dj_queue.operations.finish import finish
+from dj_queue.operations.prune import prune_ended
 from dj_queue.operations.retry import retry
 from dj_queue.operations.transitions import in_transaction, move
-from tests.jobs import EVERY, ME, NOW, build, counts, ids, states, store
+from tests.jobs import EVERY, ME, NOW, build, counts, ids, in_state, states, store
 from tests.races.together import together
 
 pytestmark = pytest.mark.django_db(transaction=True, **EVERY)
@@ -227,6 +228,29 @@ def test_a_dispatcher_takes_the_next_jobs_while_another_holds_the_first(db, need
 
     assert together([first, second]) == [20, 20]
     assert counts(db) == {"ready": 40, "scheduled": 20}
+
+
+def test_a_pruner_passes_over_a_row_that_somebody_keeps_locked(db, needs_row_locks):
+    kept, _ = in_state(db, FinishedExecution, 2)
+    held, passed = Event(), Event()
+
+    def keep() -> int:
+        with db.atomic():
+            row = db.objects(FinishedExecution).filter(pk=kept.id).select_for_update()
+            count = len(row)
+            held.set()
+            assert passed.wait(20)
+        return count
+
+    def prune() -> int:
+        assert held.wait(20)
+        before = datetime.now(UTC) + timedelta(days=1)
+        step = prune_ended(db, FinishedExecution, before=before, after_id=None, limit=10)
+        passed.set()
+        return step.removed_count
+
+    assert together([keep, prune]) == [1, 1]
+    assert states(db) == {kept.id: ["finished"]}
 
 
 def test_retrying_twice_at_once_makes_one_attempt(db):

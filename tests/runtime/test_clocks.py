@@ -142,7 +142,7 @@ def test_who_beats_is_alive_whichever_host_looks(db, host_clock):
     host_clock(timedelta(hours=1))
     lost = LostProcesses(db)
 
-    lost.give_up()
+    lost.step()
 
     assert lost._seen == {}
     [row] = db.objects(Process).filter(pk=registration.id)

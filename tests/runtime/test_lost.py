@@ -67,7 +67,7 @@ def watch(lost, time, seconds):
     given_up = 0
     for _ in range(int(seconds / 5)):
         time.pass_by(5)
-        given_up += lost.give_up()
+        given_up += lost.step()
     return given_up
 
 
@@ -118,7 +118,7 @@ def test_nobody_is_given_up_at_first_sight(db, lost, time):
     living(db, time)
     time.pass_by(3_600)
 
-    assert lost.give_up() == 0
+    assert lost.step() == 0
 
 
 def test_one_who_beats_again_after_an_outage_is_kept(db, lost, time):
@@ -127,9 +127,9 @@ def test_one_who_beats_again_after_an_outage_is_kept(db, lost, time):
     watch(lost, time, 60)
     time.pass_by(3_600)
 
-    assert lost.give_up() == 0
+    assert lost.step() == 0
     time.pass_by(5)
-    assert lost.give_up() == 0
+    assert lost.step() == 0
     beat(db, [process_id], now=time.wall)
 
     assert watch(lost, time, 60) == 0
@@ -201,7 +201,7 @@ def test_one_who_beats_when_it_has_been_found_lost_keeps_its_claims(
 
     monkeypatch.setattr(module, "silent_processes", look_then_beat)
     time.pass_by(5)
-    assert lost.give_up() == 0
+    assert lost.step() == 0
 
     assert counts(db) == {"claimed": 1}
     assert db.objects(Process).filter(pk=process_id).exists()
