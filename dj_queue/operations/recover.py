@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
+from django.db.models import QuerySet
+
 from dj_queue.engines import engine_for
 from dj_queue.engines.claims import attach, claim_of
 from dj_queue.exceptions import DjQueueError
@@ -59,9 +61,13 @@ def recover(
         recovery.ready_count += batch.ready_count
         recovery.ended += batch.ended
         _announce(db, batch)
-    left = db.objects(ClaimedExecution).filter(process_id__in=process_ids)
-    recovery.left_count = left.count()
+    recovery.left_count = claims_of(db, process_ids).count()
     return recovery
+
+
+def claims_of(db: QueueDatabase, process_ids: Sequence[UUID]) -> QuerySet[ClaimedExecution]:
+    """Return the claims of processes, of every backend on the database."""
+    return db.objects(ClaimedExecution).filter(process_id__in=process_ids)
 
 
 def recover_some(
@@ -78,8 +84,7 @@ def recover_some(
         db, lambda: _recover_batch(db, process_ids, error, now, remains, may_import=True)
     )
     if batch is None:
-        left = db.objects(ClaimedExecution).filter(process_id__in=process_ids)
-        return Recovery(left_count=left.count())
+        return Recovery()
     _announce(db, batch)
     return batch
 

@@ -11,7 +11,7 @@ from dj_queue.events import log
 from dj_queue.exceptions import ProcessPruned
 from dj_queue.models import Process
 from dj_queue.operations.processes import give_up, silent_processes
-from dj_queue.operations.recover import recover_some
+from dj_queue.operations.recover import BATCH_SIZE, claims_of, recover_some
 from dj_queue.operations.remains import UNKNOWN
 from dj_queue.routers import QueueDatabase, queue_database
 from dj_queue.routers.registry import backends_on
@@ -109,13 +109,13 @@ class LostProcesses:
         done = recover_some(self.db, [process.id], process.error, now=now, remains=remains)
         process.ready_count += done.ready_count
         process.ended_count += len(done.ended)
-        # Not at the last claims: only a look that finds none says that nobody else holds any.
-        is_over = not done.ready_count and not done.ended
+        has_more = done.ready_count + len(done.ended) == BATCH_SIZE
         if here:
-            if here.file and is_over and not done.left_count:
+            # Another transaction may hold some claims; then what is known of them is kept.
+            if here.file and not claims_of(self.db, [process.id]).exists():
                 here.file.remove()
             here.close()
-        if not is_over:
+        if has_more:
             self._given_up = process
             return
         log(
