@@ -51,6 +51,7 @@ LEVELS = {
     "listener_down": logging.WARNING,  # database, error: once per outage; polling goes on
     "listener_up": logging.INFO,  # database, seconds
     "other_deployment": logging.WARNING,  # database, difference: the queue is another's
+    "jobs_untaken": logging.WARNING,  # backend, database, queue, count: no worker takes them
     "operator_acted": logging.INFO,  # backend, database, action, queue, count, jobs, user
     "transaction_left_open": logging.WARNING,  # database: by a task that raised
     "loop_failed": logging.ERROR,  # backend, database, error: an unexpected error, retried

@@ -18,7 +18,7 @@ from django.test.utils import isolate_apps
 
 import dj_queue
 from dj_queue.checks import connections as connections_module
-from dj_queue.checks import drivers, live, places, queues, recurring, routing
+from dj_queue.checks import drivers, live, places, queues, recurring, routing, waiting
 from dj_queue.checks.deployment import deployment
 from dj_queue.engines.base import Server
 from dj_queue.engines.mariadb import MariaDBEngine
@@ -29,6 +29,7 @@ from dj_queue.observability import route_map
 from dj_queue.routers import queue_database, registry
 from dj_queue.routers.registry import PhysicalDatabase
 from tests.jobs import EVERY
+from tests.live_workers import run
 
 PACKAGE = Path(dj_queue.__file__).resolve().parent
 DOCS = PACKAGE.parent / "docs"
@@ -54,6 +55,7 @@ STATIC = {
 LIVE = {
     **levels((PACKAGE / "checks" / "live.py").read_text(encoding="utf-8")),
     **levels((PACKAGE / "checks" / "places.py").read_text(encoding="utf-8")),
+    **levels((PACKAGE / "checks" / "waiting.py").read_text(encoding="utf-8")),
 }
 KINDS = {**dict.fromkeys(STATIC, "static"), **dict.fromkeys(LIVE, "live")}
 LEVELS = {**STATIC, **LIVE}
@@ -165,7 +167,17 @@ def waiting_for_nobody(project: Project) -> Iterable[CheckMessage]:
     rows = [ReadyExecution(job_id=new_id(), queue_name="email", **row) for _ in range(3)]
     rows += [ReadyExecution(job_id=new_id(), queue_name="mail", **row)]
     ReadyExecution._base_manager.using("bulk").bulk_create(rows)
-    return project.ask(live.check_waiting_jobs)
+    return project.ask(waiting.check_waiting_jobs)
+
+
+def waiting_for_a_restart(project: Project) -> Iterable[CheckMessage]:
+    run(queue_database("bulk"), ["mail"])
+    rows = [
+        ReadyExecution(job_id=new_id(), queue_name="email", backend="bulk", priority=0)
+        for _ in range(3)
+    ]
+    ReadyExecution._base_manager.using("bulk").bulk_create(rows)
+    return project.ask(waiting.check_waiting_jobs)
 
 
 def unknown_database(project: Project) -> Iterable[CheckMessage]:
@@ -447,6 +459,7 @@ PROVOKED: Mapping[str, Callable[[Project], Iterable[CheckMessage]]] = {
     "W011": other_postgresql_driver,
     "W106": one_place_says_the_server,
     "W105": waiting_for_nobody,
+    "W107": waiting_for_a_restart,
     "E100": no_answer,
     "E101": recorded_only,
     "W104": behind,

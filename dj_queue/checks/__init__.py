@@ -7,7 +7,7 @@ from typing import Any
 from django.core.checks import Tags, register
 from django.core.checks.registry import registry
 
-from dj_queue.checks import connections, drivers, live, places, queues, recurring, routing
+from dj_queue.checks import connections, drivers, live, places, queues, recurring, routing, waiting
 from dj_queue.checks.live import missing_tables, repair_remedy, unapplied_migrations
 from dj_queue.routers.router import APP_LABEL
 
@@ -34,7 +34,7 @@ STATIC = tuple(
 )
 LIVE = tuple(
     value
-    for module in (live, places)
+    for module in (live, places, waiting)
     for name, value in vars(module).items()
     if name.startswith("check_")
 )

@@ -16,12 +16,11 @@ from django.db.models import Count
 from dj_queue.checks.connections import listening
 from dj_queue.checks.deployment import describe_stranger, installation
 from dj_queue.checks.migrating import is_about_to_migrate
-from dj_queue.checks.queues import is_taken
 from dj_queue.checks.routing import fault
 from dj_queue.engines import engine_for
 from dj_queue.engines.character_sets import narrow_places
 from dj_queue.exceptions import InvalidOption
-from dj_queue.models import STATES, FinishedExecution, ReadyExecution
+from dj_queue.models import STATES, FinishedExecution
 from dj_queue.routers import QueueDatabase
 from dj_queue.routers.registry import backends_on, is_dedicated, is_queue_database, route
 from dj_queue.routers.router import APP_LABEL
@@ -154,24 +153,6 @@ def check_stranded_jobs(db: QueueDatabase) -> Found:
             f"to it, got {count} of {backend!r}: no worker will run them",
             "Map the backend to this database until they are done, or delete them.",
         )
-
-
-@of_each_database
-def check_waiting_jobs(db: QueueDatabase) -> Found:
-    """W105: jobs that are ready in a queue from which no worker of their backend takes."""
-    if not backends_on(db.alias) or missing_tables(db.alias):
-        return
-    rows = db.objects(ReadyExecution).filter(backend__in=backends_on(db.alias))
-    counts = rows.values_list("backend", "queue_name").annotate(count=Count("pk"))
-    for backend, name, count in sorted(counts):
-        if has_right_options(backend) and not is_taken(name, route(backend).options):
-            yield fault(
-                Warning,
-                "W105",
-                f"TASKS[{backend!r}]['OPTIONS']['workers']: expected a worker that takes from the "
-                f"queue {name!r}, where jobs are ready, got none: {count} will wait for ever",
-                "Give a worker the queue, or correct the name in the task.",
-            )
 
 
 @of_each_database

@@ -11,6 +11,7 @@ from django.db import DatabaseError, InterfaceError
 from dj_queue import timezone
 from dj_queue.checks import missing_tables, repair_remedy, unapplied_migrations
 from dj_queue.checks.deployment import describe_stranger
+from dj_queue.checks.waiting import untaken_queues
 from dj_queue.events import log
 from dj_queue.exceptions import NotMigrated
 from dj_queue.operations.installations import introduce
@@ -63,6 +64,7 @@ class _Guard(threading.Thread):
             self._await_migrations()
             introduce(self.db, now=timezone.now())
             self._warn_of_strangers()
+            self._warn_of_untaken_jobs()
         except (DatabaseError, InterfaceError) as error:
             text = f"database {self.db.alias!r} does not answer, it will be retried: {error}"
             self.say(text.strip())
@@ -77,6 +79,19 @@ class _Guard(threading.Thread):
         if stranger:
             log("other_deployment", database=self.db.alias, difference=stranger)
             self.say(f"WARNING: {stranger}")
+
+    def _warn_of_untaken_jobs(self) -> None:
+        db = self.db
+        for each in untaken_queues(db):
+            # Ours are about to start.
+            if not each.is_in_settings:
+                where = {"backend": db.backend, "database": db.alias}
+                log("jobs_untaken", **where, queue=each.queue_name, count=str(each.count))
+                self.say(
+                    f"WARNING: {each.count} jobs of backend {db.backend!r} on database "
+                    f"{db.alias!r} wait in the queue {each.queue_name!r}, from which no worker "
+                    "takes"
+                )
 
     def _await_migrations(self) -> None:
         db, deadline, waits = self.db, time.monotonic() + self.wait_seconds, False
