@@ -21,7 +21,7 @@ from dj_queue.models import (
     FinishedExecution,
     Job,
 )
-from dj_queue.routers import QueueDatabase
+from dj_queue.routers import Database, QueueDatabase
 from dj_queue.task_paths import task_at
 from dj_queue.timezone import for_project
 
@@ -103,7 +103,7 @@ def load_result(db: QueueDatabase, job_id: UUID) -> TaskResult | None:
     return _stored_result(job, state, attempts_of(db, job_id))
 
 
-def attempts_of(db: QueueDatabase, job_id: UUID, *, before: int = 32767) -> list[Attempt]:
+def attempts_of(db: Database, job_id: UUID, *, before: int = 32767) -> list[Attempt]:
     """Read a job's failed attempts with numbers below `before`, in order."""
     attempts = db.objects(Attempt).filter(job_id=job_id, number__lt=before)
     return list(attempts.order_by("number"))

@@ -31,7 +31,7 @@ PUBLIC: dict[str, tuple[str, tuple[str, ...]]] = {
     "dj_queue.signals": ("tasks", ("attempt_failed",)),
     "dj_queue.routers": (
         "routing",
-        ("DjQueueRouter", "QueueDatabase", "queue_database", "use_backend"),
+        ("DjQueueRouter", "Database", "QueueDatabase", "queue_database", "use_backend"),
     ),
     "dj_queue.routers.registry": ("routing", ("routes", "databases", "backends_on")),
     "dj_queue.models": (

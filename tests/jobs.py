@@ -64,7 +64,7 @@ def ids(db: QueueDatabase) -> Sequence[UUID]:
 
 def sibling_of(db: QueueDatabase) -> QueueDatabase:
     """Give a handle of another backend on the same database; on `bulk` one that TASKS has not."""
-    return QueueDatabase("alerts" if db.backend == "default" else "sibling", db.alias)
+    return QueueDatabase(alias=db.alias, backend="alerts" if db.backend == "default" else "sibling")
 
 
 def in_state(

@@ -216,7 +216,7 @@ def test_exceptions_are_those_of_the_code() -> None:
 
 
 def test_members_of_the_handle_exist() -> None:
-    cells = re.findall(r"^\| (`.+?) \|", section("docs/routing.md", "The handle"), re.MULTILINE)
+    cells = re.findall(r"^\| (`.+?) \|", section("docs/routing.md", "The handles"), re.MULTILINE)
     named = {name for cell in cells for name in re.findall(r"`(\w+)", cell)}
 
     db = queue_database("bulk")

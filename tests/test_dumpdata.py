@@ -34,7 +34,10 @@ from tests.jobs import EVERY, LATER, ME, NOW, build, in_state, store
 
 pytestmark = pytest.mark.django_db(**EVERY)
 
-SOURCE, TARGET = QueueDatabase("default", "queue"), QueueDatabase("default", "bulk")
+SOURCE, TARGET = (
+    QueueDatabase(alias="queue", backend="default"),
+    QueueDatabase(alias="bulk", backend="default"),
+)
 FORMATS = ["json", "jsonl", "xml", "yaml", "python"]
 # Milliseconds: Django's JSON has no finer ones.
 AT = NOW + timedelta(milliseconds=123)

@@ -10,7 +10,7 @@ from django.db import connections
 from django.utils.crypto import salted_hmac
 
 from dj_queue.models import Installation
-from dj_queue.routers import QueueDatabase
+from dj_queue.routers import Database
 from dj_queue.routers.registry import APPLICATION_ALIAS, backends_on
 
 
@@ -30,18 +30,18 @@ def deployment_name() -> str:
     return ", ".join(filter(None, [settings.SETTINGS_MODULE, database]))
 
 
-def installation(db: QueueDatabase) -> Installation | None:
+def installation(db: Database) -> Installation | None:
     """Read whose queue database this is; None before anybody said."""
     return db.objects(Installation).filter(pk=Installation.THE_ONE).first()
 
 
-def is_foreign(db: QueueDatabase) -> bool:
+def is_foreign(db: Database) -> bool:
     """Tell whether another deployment recorded itself on the queue database."""
     row = installation(db)
     return row is not None and row.deployment != deployment()
 
 
-def describe_stranger(db: QueueDatabase) -> str | None:
+def describe_stranger(db: Database) -> str | None:
     """Say how the database's deployment differs from this one, or None when it does not."""
     row = installation(db)
     if row is None:

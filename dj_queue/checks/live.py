@@ -21,7 +21,7 @@ from dj_queue.engines import engine_for
 from dj_queue.engines.character_sets import narrow_places
 from dj_queue.exceptions import InvalidOption
 from dj_queue.models import STATES, FinishedExecution
-from dj_queue.routers import QueueDatabase
+from dj_queue.routers import Database
 from dj_queue.routers.registry import backends_on, is_dedicated, is_queue_database, route
 from dj_queue.routers.router import APP_LABEL
 from dj_queue.routers.survey import AWAY
@@ -31,7 +31,7 @@ Found = Iterator[CheckMessage]
 MIGRATE = "Run `manage.py dj_queue_migrate`."
 
 
-def of_each_database(check: Callable[[QueueDatabase], Found]) -> Callable[..., Found]:
+def of_each_database(check: Callable[[Database], Found]) -> Callable[..., Found]:
     """Make a system check of one that looks at a single database.
 
     A database that does not answer is E100's finding; the other checks pass over it.
@@ -40,7 +40,7 @@ def of_each_database(check: Callable[[QueueDatabase], Found]) -> Callable[..., F
     def over_all(databases: Sequence[str] | None = None, **_: Any) -> Found:
         for alias in databases or ():
             try:
-                yield from list(check(QueueDatabase(next(iter(backends_on(alias)), ""), alias)))
+                yield from list(check(Database(alias)))
             except AWAY as error:
                 if check is reachable:
                     yield unreachable(alias, error)
@@ -50,7 +50,7 @@ def of_each_database(check: Callable[[QueueDatabase], Found]) -> Callable[..., F
     return over_all
 
 
-def reachable(db: QueueDatabase) -> Found:
+def reachable(db: Database) -> Found:
     """E100: a queue database that does not answer."""
     # Connecting alone proves little: SQLite opens any file, and a login may read no table.
     if is_queue_database(db.alias):
@@ -70,7 +70,7 @@ def unreachable(alias: str, got: object) -> CheckMessage:
 
 
 @of_each_database
-def check_tables(db: QueueDatabase) -> Found:
+def check_tables(db: Database) -> Found:
     """E101: django_migrations says that our tables were made, but they are not there."""
     if not is_queue_database(db.alias) or not recorded_migrations(db.alias):
         return
@@ -86,7 +86,7 @@ def check_tables(db: QueueDatabase) -> Found:
 
 
 @of_each_database
-def check_migrations(db: QueueDatabase) -> Found:
+def check_migrations(db: Database) -> Found:
     """W104: migrations of ours that are not applied.
 
     A warning: `manage.py migrate` runs these checks first, and an error would stop it. Of what it
@@ -106,7 +106,7 @@ def check_migrations(db: QueueDatabase) -> Found:
 
 
 @of_each_database
-def check_server(db: QueueDatabase) -> Found:
+def check_server(db: Database) -> Found:
     """E102: a server too old for the queue."""
     if not is_queue_database(db.alias):
         return
@@ -117,7 +117,7 @@ def check_server(db: QueueDatabase) -> Found:
 
 
 @of_each_database
-def check_character_sets(db: QueueDatabase) -> Found:
+def check_character_sets(db: Database) -> Found:
     """E103: a queue database that cannot store every character."""
     if is_queue_database(db.alias):
         for place in narrow_places(db, sorted(present_tables(db.alias))):
@@ -133,7 +133,7 @@ def check_character_sets(db: QueueDatabase) -> Found:
 
 
 @of_each_database
-def check_stranded_jobs(db: QueueDatabase) -> Found:
+def check_stranded_jobs(db: Database) -> Found:
     """W101: unfinished jobs of backends that do not use this database any more."""
     if missing_tables(db.alias):
         return
@@ -156,7 +156,7 @@ def check_stranded_jobs(db: QueueDatabase) -> Found:
 
 
 @of_each_database
-def check_dedicated(db: QueueDatabase) -> Found:
+def check_dedicated(db: Database) -> Found:
     """W102: tables of other apps on a dedicated queue database."""
     if not is_dedicated(db.alias):
         return
@@ -180,7 +180,7 @@ def check_dedicated(db: QueueDatabase) -> Found:
 
 
 @of_each_database
-def check_deployment(db: QueueDatabase) -> Found:
+def check_deployment(db: Database) -> Found:
     """W103: the queue database belongs to another deployment."""
     problem = describe_stranger(db) if is_queue_database(db.alias) else None
     if problem:

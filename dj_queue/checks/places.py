@@ -11,8 +11,8 @@ from django.core.checks import Warning
 from dj_queue.checks.connections import belong_together
 from dj_queue.checks.routing import Found, fault
 from dj_queue.engines.places import Place, place_of
-from dj_queue.routers import QueueDatabase
-from dj_queue.routers.registry import backends_on, is_queue_database, physical
+from dj_queue.routers import Database
+from dj_queue.routers.registry import is_queue_database, physical
 from dj_queue.routers.survey import AWAY
 
 
@@ -43,6 +43,6 @@ def shared_places(places: Mapping[str, Place | None]) -> Found:
 def asked_place(alias: str) -> Place | None:
     """Ask a database where it is; None from one that does not answer, which is E100's finding."""
     try:
-        return place_of(QueueDatabase(next(iter(backends_on(alias)), ""), alias))
+        return place_of(Database(alias))
     except AWAY:
         return None

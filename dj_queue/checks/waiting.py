@@ -15,7 +15,7 @@ from dj_queue.engines.clock import present
 from dj_queue.engines.selectors import selects
 from dj_queue.engines.tallies import Count, queues_by_state
 from dj_queue.models import BlockedExecution, Pause, Process, ReadyExecution, ScheduledExecution
-from dj_queue.routers import QueueDatabase
+from dj_queue.routers import Database, QueueDatabase
 from dj_queue.routers.registry import backends_on
 
 WAITING = (ReadyExecution, ScheduledExecution, BlockedExecution)
@@ -84,7 +84,7 @@ def _count(db: QueueDatabase, name: str) -> Count:
 
 
 @of_each_database
-def check_waiting_jobs(db: QueueDatabase) -> Found:
+def check_waiting_jobs(db: Database) -> Found:
     """W105, W107: jobs in a queue that no worker takes, be it of the settings, be it one that runs.
 
     A worker that runs is one of any host: its settings may be others.
@@ -93,7 +93,7 @@ def check_waiting_jobs(db: QueueDatabase) -> Found:
     if not backends or missing_tables(db.alias):
         return
     for backend in filter(has_right_options, backends):
-        for each in untaken_queues(QueueDatabase(backend, db.alias)):
+        for each in untaken_queues(QueueDatabase(alias=db.alias, backend=backend)):
             if each.is_in_settings:
                 yield fault(
                     Warning,

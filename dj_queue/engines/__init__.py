@@ -10,7 +10,7 @@ from dj_queue.engines.mysql import MySQLEngine
 from dj_queue.engines.postgresql import PostgreSQLEngine
 from dj_queue.engines.sqlite import SQLiteEngine
 from dj_queue.exceptions import NotMigrated
-from dj_queue.routers import QueueDatabase
+from dj_queue.routers import Database, QueueDatabase
 
 __all__ = ["ClaimEngine", "engine_for", "naming_tables"]
 
@@ -22,7 +22,7 @@ ENGINES: dict[str, ClaimEngine] = {
 }
 
 
-def engine_for(db: QueueDatabase) -> ClaimEngine:
+def engine_for(db: Database) -> ClaimEngine:
     """Return the engine of a queue database; unknown vendors get the portable one.
 
     Telling MariaDB from MySQL asks the server once per connection.

@@ -28,7 +28,7 @@ from dj_queue.models import (
     State,
     state_of,
 )
-from dj_queue.routers import QueueDatabase
+from dj_queue.routers import Database, QueueDatabase
 
 LOCK_NAME = "dj_queue_migrate"
 
@@ -67,7 +67,7 @@ class ClaimEngine(SemaphoreLocks):
         with db.atomic():
             self.insert(db, new_rows(ready, scheduled))
 
-    def insert(self, db: QueueDatabase, rows: Iterable[models.Model]) -> None:
+    def insert(self, db: Database, rows: Iterable[models.Model]) -> None:
         """Insert rows, one statement per table. Needs an open transaction."""
         for model, group in by_table(rows):
             db.objects(model).bulk_create(group)
@@ -98,7 +98,7 @@ class ClaimEngine(SemaphoreLocks):
             self.load_jobs(db, claimed)
         return claimed
 
-    def load_jobs(self, db: QueueDatabase, claimed: Sequence[ClaimedExecution]) -> None:
+    def load_jobs(self, db: Database, claimed: Sequence[ClaimedExecution]) -> None:
         """Give claims their jobs. One statement."""
         jobs = {job.id: job for job in self._payloads(db, _ids(claimed))}
         for row in claimed:
@@ -126,13 +126,13 @@ class ClaimEngine(SemaphoreLocks):
         return held
 
     def record(
-        self, db: QueueDatabase, rows: Sequence[FinishedExecution], minutes: Sequence[QueueMinute]
+        self, db: Database, rows: Sequence[FinishedExecution], minutes: Sequence[QueueMinute]
     ) -> None:
         """Insert rows of jobs that ended, and add their minutes. Needs an open transaction."""
         self.insert(db, rows)
         self.add_minutes(db, minutes)
 
-    def add_minutes(self, db: QueueDatabase, rows: Sequence[QueueMinute]) -> None:
+    def add_minutes(self, db: Database, rows: Sequence[QueueMinute]) -> None:
         """Add rows to what their queues' minutes hold already. Needs an open transaction."""
         for row in rows:
             known = db.objects(QueueMinute).filter(
@@ -188,7 +188,7 @@ class ClaimEngine(SemaphoreLocks):
         """Open a connection that hears what is told; None where workers can only poll."""
         return None
 
-    def server(self, db: QueueDatabase) -> Server:
+    def server(self, db: Database) -> Server:
         """Ask the server for its name, version and isolation level."""
         return Server(db.vendor, (), "")
 
@@ -199,7 +199,7 @@ class ClaimEngine(SemaphoreLocks):
         return f"expected {server.name} {dotted(self.oldest)} or later, got {server}"
 
     @contextmanager
-    def locked(self, db: QueueDatabase) -> Iterator[bool]:
+    def locked(self, db: Database) -> Iterator[bool]:
         """Try to keep other migrations off this database inside the block; give whether it does.
 
         Does not wait. No lock of a session: a transaction pooler would let others have it.
@@ -242,7 +242,7 @@ class ClaimEngine(SemaphoreLocks):
         self._delete(db, ReadyExecution, _ids(rows))
         return rows
 
-    def _payloads(self, db: QueueDatabase, ids: Sequence[UUID]) -> Iterable[Job]:
+    def _payloads(self, db: Database, ids: Sequence[UUID]) -> Iterable[Job]:
         return db.objects(Job).filter(pk__in=ids)
 
     def _lock(
@@ -252,7 +252,7 @@ class ClaimEngine(SemaphoreLocks):
         skip_locked = skip_locked and self._skips_locked(db)
         return list(own.order_by("pk").select_for_update(skip_locked=skip_locked))
 
-    def _delete(self, db: QueueDatabase, state: type[Execution], ids: Sequence[UUID]) -> None:
+    def _delete(self, db: Database, state: type[Execution], ids: Sequence[UUID]) -> None:
         # Not .delete(): with any signal receiver in the project that would load every row first.
         if ids:
             db.objects(state).filter(pk__in=ids)._raw_delete(db.alias)

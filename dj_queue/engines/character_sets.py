@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from dj_queue.engines.sql import marks
-from dj_queue.routers import QueueDatabase
+from dj_queue.routers import Database
 
 # UUIDs are char(32) where there is no type for them.
 NARROW_COLUMNS = """
@@ -17,7 +17,7 @@ NARROW_COLUMNS = """
 """
 
 
-def narrow_places(db: QueueDatabase, tables: Iterable[str]) -> Iterator[str]:
+def narrow_places(db: Database, tables: Iterable[str]) -> Iterator[str]:
     """Say where not every character can be stored, as "expected …, got …".
 
     `tables` are those of ours that exist; without any the next ones would be made with the
@@ -29,7 +29,7 @@ def narrow_places(db: QueueDatabase, tables: Iterable[str]) -> Iterator[str]:
         yield from _narrow_character_sets(db, list(tables))
 
 
-def _narrow_encoding(db: QueueDatabase) -> Iterator[str]:
+def _narrow_encoding(db: Database) -> Iterator[str]:
     with db.cursor() as cursor:
         # Connections have UTF8 in any case: Django sees to that.
         cursor.execute("SHOW server_encoding")
@@ -38,7 +38,7 @@ def _narrow_encoding(db: QueueDatabase) -> Iterator[str]:
         yield f"expected the encoding of database {db.alias!r} to be UTF8, got {encoding}"
 
 
-def _narrow_character_sets(db: QueueDatabase, tables: list[str]) -> Iterator[str]:
+def _narrow_character_sets(db: Database, tables: list[str]) -> Iterator[str]:
     with db.cursor() as cursor:
         cursor.execute("SELECT @@character_set_client, @@character_set_database")
         client, database = cursor.fetchone()

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from dj_queue import timezone
 from dj_queue.engines import engine_for
-from dj_queue.routers import QueueDatabase
+from dj_queue.routers import Database
 
 MAX_AGE_SECONDS = 60.0
 """How long a reading is used before the database is asked again."""
@@ -38,7 +38,7 @@ def seconds_of_life() -> float:
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
-def present(db: QueueDatabase) -> datetime:
+def present(db: Database) -> datetime:
     """Return the time by the database's clock, which is asked once a minute; one statement then.
 
     Never ahead of that clock, and behind it by what an answer takes. In between it is a reading
@@ -51,13 +51,13 @@ def present(db: QueueDatabase) -> datetime:
     return estimated(db)
 
 
-def estimated(db: QueueDatabase) -> datetime:
+def estimated(db: Database) -> datetime:
     """As `present`, but never ask: by the last reading, however old, or the host's clock."""
     reading = _readings.get(db.alias)
     return timezone.now() if reading is None else reading.continued(seconds_of_life())
 
 
-def enqueueing(db: QueueDatabase) -> datetime:
+def enqueueing(db: Database) -> datetime:
     """Return the time from which `run_after` counts; the host's in a test that sets the clock."""
     now, here = present(db), timezone.now()
     return now if abs(now - here) <= MAX_DIFFERENCE else here
@@ -68,7 +68,7 @@ def forget() -> None:
     _readings.clear()
 
 
-def _read(db: QueueDatabase) -> None:
+def _read(db: Database) -> None:
     statement = engine_for(db).clock_statement
     if statement is None:
         return

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import IO
 
-from dj_queue.routers import QueueDatabase
+from dj_queue.routers import Database
 
 try:
     import fcntl
@@ -19,7 +19,7 @@ LINE_SECONDS, LOOK_SECONDS = 1.0, 0.001
 
 
 @contextmanager
-def in_line(db: QueueDatabase) -> Iterator[None]:
+def in_line(db: Database) -> Iterator[None]:
     """Wait until no other worker writes, and keep the others waiting.
 
     SQLite's own wait for its lock sleeps up to 100 ms between two looks, which costs a drain a
@@ -68,7 +68,7 @@ def is_alone(file: IO[str]) -> bool:
     return True
 
 
-def file_of(db: QueueDatabase) -> str | None:
+def file_of(db: Database) -> str | None:
     """Return the database's file; None for one that no other process can reach."""
     path = str(db.connection.settings_dict["NAME"])
     return None if path == ":memory:" or path.startswith("file:") else path

@@ -15,7 +15,7 @@ from dj_queue.engines.mysql import BY_PRIMARY_KEY, OWN, MySQLEngine
 from dj_queue.engines.sql import columns, fetched, marks, prepared, rows_of, table
 from dj_queue.models import ClaimedExecution, Job, Pause, ReadyExecution, Semaphore, State
 from dj_queue.parsers import NAME_LENGTH
-from dj_queue.routers import QueueDatabase
+from dj_queue.routers import Database, QueueDatabase
 
 # One step through the index for each queue, all in one statement. Up to 11.8 MariaDB reads every
 # row for a DISTINCT, a recursive query or a loop whose variable is in the condition: only a
@@ -80,7 +80,7 @@ class MariaDBEngine(MySQLEngine):
         return fetched(db, state, sql, [*params, len(ids)])
 
     def lock_semaphores(
-        self, db: QueueDatabase, keys: Sequence[str], now: datetime
+        self, db: Database, keys: Sequence[str], now: datetime
     ) -> dict[str, Semaphore]:
         sql, params = self._locking(db, keys, now)
         rows = fetched(db, Semaphore, f"{sql} RETURNING {columns(Semaphore)}", params)

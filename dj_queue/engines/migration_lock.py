@@ -8,14 +8,14 @@ from contextlib import contextmanager
 
 from dj_queue.engines import engine_for
 from dj_queue.exceptions import MigrationInProgress
-from dj_queue.routers import QueueDatabase
+from dj_queue.routers import Database
 
 LOCK_SECONDS = 60.0
 LOOK_SECONDS = 0.25
 
 
 @contextmanager
-def migration_lock(db: QueueDatabase, *, say: Callable[[str], object]) -> Iterator[None]:
+def migration_lock(db: Database, *, say: Callable[[str], object]) -> Iterator[None]:
     """Keep other runs of dj_queue_migrate off this database inside the block, on any host.
 
     On PostgreSQL the block is one transaction. Raises MigrationInProgress after LOCK_SECONDS;

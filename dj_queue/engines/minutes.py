@@ -9,7 +9,7 @@ from uuid import UUID
 
 from dj_queue.engines.sql import columns, marks, prepared_columns, table
 from dj_queue.models import FinishedExecution, QueueMinute
-from dj_queue.routers import QueueDatabase
+from dj_queue.routers import Database
 
 SUMS = ("finished", "failed", "waiting_seconds", "running_seconds")
 ONCE = "backend, minute, queue_name, process_id"
@@ -56,7 +56,7 @@ def minutes_of(ended: Iterable[Ended]) -> list[QueueMinute]:
 
 
 def added_up(
-    db: QueueDatabase, rows: Sequence[QueueMinute], *, when_known: str, new: str
+    db: Database, rows: Sequence[QueueMinute], *, when_known: str, new: str
 ) -> tuple[str, list[Any]]:
     """Return the statement that adds rows to those that are there already, and its values.
 

@@ -33,7 +33,7 @@ from dj_queue.models import (
     Semaphore,
     State,
 )
-from dj_queue.routers import QueueDatabase
+from dj_queue.routers import Database, QueueDatabase
 
 # ER_LOCK_WAIT_TIMEOUT, ER_LOCK_DEADLOCK, and MariaDB's ER_CHECKREAD (row changed since the read).
 TRANSIENT = {1205, 1213, 1020}
@@ -118,18 +118,18 @@ class MySQLEngine(ClaimEngine):
         with db.atomic():
             send(db, statements)
 
-    def insert(self, db: QueueDatabase, rows: Iterable[models.Model]) -> None:
+    def insert(self, db: Database, rows: Iterable[models.Model]) -> None:
         send(db, list(inserts(db, rows)))
 
     def lock_semaphores(
-        self, db: QueueDatabase, keys: Sequence[str], now: datetime
+        self, db: Database, keys: Sequence[str], now: datetime
     ) -> dict[str, Semaphore]:
         sql, params = self._locking(db, keys, now)
         with db.cursor() as cursor:
             cursor.execute(sql, params)
         return {row.key: row for row in db.objects(Semaphore).filter(pk__in=keys)}
 
-    def server(self, db: QueueDatabase) -> Server:
+    def server(self, db: Database) -> Server:
         version = db.connection.mysql_version  # type: ignore[attr-defined]
         with db.cursor() as cursor:
             cursor.execute(f"SELECT @@{self.isolation_variable}")
@@ -137,13 +137,11 @@ class MySQLEngine(ClaimEngine):
         return Server(self.name, version, isolation)
 
     @contextmanager
-    def locked(self, db: QueueDatabase) -> Iterator[bool]:
+    def locked(self, db: Database) -> Iterator[bool]:
         with named_lock(db) as is_ours:
             yield is_ours
 
-    def _locking(
-        self, db: QueueDatabase, keys: Sequence[str], now: datetime
-    ) -> tuple[str, list[Any]]:
+    def _locking(self, db: Database, keys: Sequence[str], now: datetime) -> tuple[str, list[Any]]:
         """Return the statement that locks semaphores, and its parameters."""
         [since] = prepared(db, Semaphore, "expires_at", [now])
         rows = ", ".join(["(%s, 0, %s)"] * len(keys))
@@ -244,11 +242,11 @@ class MySQLEngine(ClaimEngine):
         params = [*prepared(db, state, "job", ids), db.backend, len(ids)]
         return fetched(db, state, sql, params)
 
-    def _payloads(self, db: QueueDatabase, ids: Sequence[UUID]) -> Iterable[Job]:
+    def _payloads(self, db: Database, ids: Sequence[UUID]) -> Iterable[Job]:
         sql = f"SELECT {columns(Job)} FROM {table(Job)} WHERE id IN ({marks(len(ids))})"
         return fetched(db, Job, sql, prepared(db, Job, "id", ids))
 
-    def _delete(self, db: QueueDatabase, state: type[Execution], ids: Sequence[UUID]) -> None:
+    def _delete(self, db: Database, state: type[Execution], ids: Sequence[UUID]) -> None:
         if not ids:
             return
         with db.cursor() as cursor:
@@ -258,14 +256,14 @@ class MySQLEngine(ClaimEngine):
             )
 
     def record(
-        self, db: QueueDatabase, rows: Sequence[FinishedExecution], minutes: Sequence[QueueMinute]
+        self, db: Database, rows: Sequence[FinishedExecution], minutes: Sequence[QueueMinute]
     ) -> None:
         statements = list(inserts(db, rows))
         if minutes:
             statements.append(Statement.of(*added_up(db, minutes, **ON_DUPLICATE)))
         send(db, statements)
 
-    def add_minutes(self, db: QueueDatabase, rows: Sequence[QueueMinute]) -> None:
+    def add_minutes(self, db: Database, rows: Sequence[QueueMinute]) -> None:
         self.record(db, [], rows)
 
     def is_transient(self, error: DatabaseError) -> bool:

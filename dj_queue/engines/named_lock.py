@@ -8,14 +8,14 @@ from contextlib import contextmanager, suppress
 from django.db import Error
 
 from dj_queue.engines.base import LOCK_NAME
-from dj_queue.routers import QueueDatabase
+from dj_queue.routers import Database
 
 # The name is the server's, not the database's.
 NAME = f"LEFT(CONCAT('{LOCK_NAME}:', DATABASE()), 64)"
 
 
 @contextmanager
-def named_lock(db: QueueDatabase) -> Iterator[bool]:
+def named_lock(db: Database) -> Iterator[bool]:
     """Try to take the lock of migrations for the block; give whether it was free."""
     # In a transaction, so that a pooler keeps one session for the lock until it is released;
     # on a connection of its own, because DDL commits.

@@ -12,7 +12,7 @@ from django.db import Error, models
 from dj_queue.engines.base import by_table
 from dj_queue.engines.open_transactions import has_ended
 from dj_queue.engines.sql import columns, marks, prepared_columns, table
-from dj_queue.routers import QueueDatabase
+from dj_queue.routers import Database
 
 # What is sent at once must fit into max_allowed_packet: 16 MB where MariaDB is not told otherwise,
 # less on some servers.
@@ -37,7 +37,7 @@ class Statement:
 START, COMMIT = (Statement(word, [], SHORT) for word in ("START TRANSACTION", "COMMIT"))
 
 
-def inserts(db: QueueDatabase, rows: Iterable[models.Model]) -> Iterator[Statement]:
+def inserts(db: Database, rows: Iterable[models.Model]) -> Iterator[Statement]:
     """Return statements that insert these rows: one per table, more where it would be too long."""
     for model, group in by_table(rows):
         into = f"INSERT INTO {table(model)} ({columns(model)}) VALUES "
@@ -48,21 +48,21 @@ def inserts(db: QueueDatabase, rows: Iterable[models.Model]) -> Iterator[Stateme
             yield Statement(sql, [each for row in slice_ for each in row], len(into) + size)
 
 
-def send(db: QueueDatabase, statements: Sequence[Statement]) -> None:
+def send(db: Database, statements: Sequence[Statement]) -> None:
     """Run statements in one round trip where they fit into it. Needs an open transaction."""
     for group in [statements] if _fit(db, statements) else [[each] for each in statements]:
         if group:
             _send_at_once(db, group)
 
 
-def may_send_as_transaction(db: QueueDatabase, statements: Sequence[Statement]) -> bool:
+def may_send_as_transaction(db: Database, statements: Sequence[Statement]) -> bool:
     """Tell whether statements fit into one round trip, and no transaction has to be joined."""
     connection = db.connection
     is_alone = not connection.in_atomic_block and connection.get_autocommit()
     return is_alone and _fit(db, statements)
 
 
-def send_as_transaction(db: QueueDatabase, statements: Sequence[Statement]) -> None:
+def send_as_transaction(db: Database, statements: Sequence[Statement]) -> None:
     """Run statements as one transaction, in one round trip instead of one for each and three."""
     try:
         _send_at_once(db, [START, *statements, COMMIT])
@@ -72,12 +72,12 @@ def send_as_transaction(db: QueueDatabase, statements: Sequence[Statement]) -> N
     has_ended(db.connection)
 
 
-def _fit(db: QueueDatabase, statements: Sequence[Statement]) -> bool:
+def _fit(db: Database, statements: Sequence[Statement]) -> bool:
     is_multi = db.connection.settings_dict["OPTIONS"].get("multi_statements", True)
     return is_multi and sum(each.size for each in statements) <= MOST_BYTES
 
 
-def _send_at_once(db: QueueDatabase, statements: Sequence[Statement]) -> None:
+def _send_at_once(db: Database, statements: Sequence[Statement]) -> None:
     """Run statements in one round trip. The server stops at the first that fails."""
     with db.cursor() as cursor:
         cursor.execute(
@@ -88,7 +88,7 @@ def _send_at_once(db: QueueDatabase, statements: Sequence[Statement]) -> None:
             pass
 
 
-def _roll_back(db: QueueDatabase) -> None:
+def _roll_back(db: Database) -> None:
     """Leave no transaction open, of which Django does not know."""
     is_undone = False
     try:

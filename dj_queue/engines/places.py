@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from dj_queue.routers import QueueDatabase
+from dj_queue.routers import Database
 
 QUESTIONS = {
     # Anybody may ask for the start; the system's identifier needs privileges. The schema counts:
@@ -20,7 +20,7 @@ QUESTIONS = {
 Place = tuple[str, ...]
 
 
-def place_of(db: QueueDatabase) -> Place | None:
+def place_of(db: Database) -> Place | None:
     """Return what is the same for two connections to one database, and for no others.
 
     None where there is nothing to compare: a database in memory, or of another vendor.

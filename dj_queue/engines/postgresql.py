@@ -42,7 +42,7 @@ from dj_queue.models import (
     Semaphore,
     State,
 )
-from dj_queue.routers import QueueDatabase
+from dj_queue.routers import Database, QueueDatabase
 
 KEPT_CURSOR = "dj_queue_cursor"
 TRANSIENT = {"40001", "40P01", "55P03"}  # serialization, deadlock, lock not available
@@ -142,7 +142,7 @@ class PostgreSQLEngine(ClaimEngine):
         arrays = map(array, [ids, tokens, *values, waits])
         return set(_execute(db, FINISH, [*arrays, db.backend]).fetchall())
 
-    def add_minutes(self, db: QueueDatabase, rows: Sequence[QueueMinute]) -> None:
+    def add_minutes(self, db: Database, rows: Sequence[QueueMinute]) -> None:
         if rows:
             with db.cursor() as cursor:
                 cursor.execute(*added_up(db, rows, **ON_CONFLICT))
@@ -173,7 +173,7 @@ class PostgreSQLEngine(ClaimEngine):
         return fetched(db, state, sql, [*params, db.backend])
 
     def lock_semaphores(
-        self, db: QueueDatabase, keys: Sequence[str], now: datetime
+        self, db: Database, keys: Sequence[str], now: datetime
     ) -> dict[str, Semaphore]:
         cursor = _execute(db, LOCK_SEMAPHORES, [now, array(keys)])
         rows = rows_of(db, Semaphore, cursor.fetchall())
@@ -191,7 +191,7 @@ class PostgreSQLEngine(ClaimEngine):
         ready = {(backend, queue) for backend, queue, _, job_id, *_ in taken if job_id is None}
         for other in sorted({backend for backend, _ in ready}):
             queues = [queue for backend, queue in ready if backend == other]
-            self.wake(QueueDatabase(other, db.alias), queues)
+            self.wake(QueueDatabase(alias=db.alias, backend=other), queues)
         mine = [row for _, _, *row in taken if row[1] is not None]
         jobs = rows_of(db, Job, [values for _, *values in mine])
         attempts = [attempt for attempt, *_ in mine]
@@ -207,7 +207,7 @@ class PostgreSQLEngine(ClaimEngine):
     def listen(self, db: QueueDatabase) -> Listening | None:
         return Listening(db) if can_listen(db) else None
 
-    def server(self, db: QueueDatabase) -> Server:
+    def server(self, db: Database) -> Server:
         number = db.connection.pg_version  # type: ignore[attr-defined]
         with db.cursor() as cursor:
             cursor.execute("SHOW transaction_isolation")
@@ -215,7 +215,7 @@ class PostgreSQLEngine(ClaimEngine):
         return Server("PostgreSQL", (number // 10_000, number % 10_000), isolation)
 
     @contextmanager
-    def locked(self, db: QueueDatabase) -> Iterator[bool]:
+    def locked(self, db: Database) -> Iterator[bool]:
         # One transaction with the migrations: they are applied together or not at all, and it
         # takes no second connection, which a small pool might not have.
         with db.atomic():
@@ -234,7 +234,7 @@ class PostgreSQLEngine(ClaimEngine):
         return _sqlstate(error) == UNDEFINED_TABLE
 
 
-def _execute(db: QueueDatabase, sql: str, params: Any) -> Any:
+def _execute(db: Database, sql: str, params: Any) -> Any:
     """Execute a statement, planned once per connection where the user says so; return the cursor.
 
     That is `prepare_threshold` in the OPTIONS of the database: Django's default is None. Never

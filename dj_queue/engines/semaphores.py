@@ -12,7 +12,7 @@ from django.db.models import OuterRef, Subquery
 from dj_queue.engines.claims import HandedOn, Heir
 from dj_queue.engines.sql import columns, marks, prepared, rows_of, table
 from dj_queue.models import BlockedExecution, Pause, ReadyExecution, Semaphore, Slot
-from dj_queue.routers import QueueDatabase
+from dj_queue.routers import Database, QueueDatabase
 
 IN_ORDER = ("-priority", "job_id")
 """The order in which the blocked jobs of a key get its slots."""
@@ -25,7 +25,7 @@ class SemaphoreLocks:
     """Locks semaphores, so that one transaction at a time says who gets the slots of a key."""
 
     def lock_semaphores(
-        self, db: QueueDatabase, keys: Sequence[str], now: datetime
+        self, db: Database, keys: Sequence[str], now: datetime
     ) -> dict[str, Semaphore]:
         """Lock the semaphores of these keys, in the order given; return them by key.
 
@@ -83,14 +83,14 @@ class SemaphoreLocks:
         params = prepared(db, BlockedExecution, "job", ids)
         return _blocked(db, f"job_id IN ({marks(len(ids))})", params, for_heir=for_heir)
 
-    def delete_slots(self, db: QueueDatabase, ids: Sequence[UUID]) -> int:
+    def delete_slots(self, db: Database, ids: Sequence[UUID]) -> int:
         """Delete the slots of these jobs, at least one; return how many there were."""
         sql = f"DELETE FROM {table(Slot)} WHERE job_id IN ({marks(len(ids))})"
         with db.cursor() as cursor:
             cursor.execute(sql, prepared(db, Slot, "job_id", ids))
             return cursor.rowcount
 
-    def store_semaphores(self, db: QueueDatabase, rows: Sequence[Semaphore]) -> None:
+    def store_semaphores(self, db: Database, rows: Sequence[Semaphore]) -> None:
         """Write semaphores that are locked; those of which nothing is held are deleted."""
         gone = [row.key for row in rows if not row.held]
         kept = [row for row in rows if row.held]

@@ -14,7 +14,7 @@ from dj_queue.models.fields import (
     UTCDateTimeField,
     readable_moment,
 )
-from dj_queue.routers import QueueDatabase
+from dj_queue.routers import Database
 
 Row = TypeVar("Row", bound=Model)
 
@@ -50,14 +50,14 @@ def marks(count: int) -> str:
     return ", ".join(["%s"] * count)
 
 
-def prepared(db: QueueDatabase, model: type[Model], name: str, values: Iterable[Any]) -> list[Any]:
+def prepared(db: Database, model: type[Model], name: str, values: Iterable[Any]) -> list[Any]:
     """Return Python values as the driver of `db` wants them for that field."""
     [(_, converting)] = _fields(model, (name,))
     return _prepared(converting, values, db.connection)
 
 
 def prepared_columns(
-    db: QueueDatabase, model: type[Model], rows: Sequence[Model], names: tuple[str, ...] = ()
+    db: Database, model: type[Model], rows: Sequence[Model], names: tuple[str, ...] = ()
 ) -> list[list[Any]]:
     """Return the rows' values as the driver wants them, a list per column.
 
@@ -70,7 +70,7 @@ def prepared_columns(
     ]
 
 
-def fetched(db: QueueDatabase, model: type[Row], sql: str, params: Sequence[Any]) -> list[Row]:
+def fetched(db: Database, model: type[Row], sql: str, params: Sequence[Any]) -> list[Row]:
     """Run a statement that gives the `columns` of a model; return the rows.
 
     Not the manager's raw(): finding out what the columns are costs it as much as a round trip.
@@ -80,7 +80,7 @@ def fetched(db: QueueDatabase, model: type[Row], sql: str, params: Sequence[Any]
         return list(rows_of(db, model, cursor.fetchall()))
 
 
-def rows_of(db: QueueDatabase, model: type[Row], values: Iterable[Sequence[Any]]) -> Iterator[Row]:
+def rows_of(db: Database, model: type[Row], values: Iterable[Sequence[Any]]) -> Iterator[Row]:
     """Make rows of what the driver of `db` gave, in the order of `columns`."""
     connection = db.connection
     converters = _converters(db, model, connection).items()
@@ -92,7 +92,7 @@ def rows_of(db: QueueDatabase, model: type[Row], values: Iterable[Sequence[Any]]
         yield model.from_db(db.alias, names, row)
 
 
-def _converters(db: QueueDatabase, model: type[Model], connection: Any) -> dict[int, Any]:
+def _converters(db: Database, model: type[Model], connection: Any) -> dict[int, Any]:
     """Return Django's converters of the columns of a model, by place.
 
     Kept with the connection that they belong to: to find them costs a tenth of a finish.

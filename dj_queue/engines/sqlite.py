@@ -26,7 +26,7 @@ from dj_queue.models import (
     ReadyExecution,
     State,
 )
-from dj_queue.routers import QueueDatabase
+from dj_queue.routers import Database, QueueDatabase
 
 # The queues that have ready jobs, by one step through the index for each: DISTINCT reads every row.
 READY_QUEUES = f"""
@@ -154,7 +154,7 @@ class SQLiteEngine(ClaimEngine):
             self.add_minutes(db, minutes)
         return claims
 
-    def add_minutes(self, db: QueueDatabase, rows: Sequence[QueueMinute]) -> None:
+    def add_minutes(self, db: Database, rows: Sequence[QueueMinute]) -> None:
         for start in range(0, len(rows), MOST_ARMS):
             with db.cursor() as cursor:
                 cursor.execute(*added_up(db, rows[start : start + MOST_ARMS], **ON_CONFLICT))
@@ -183,7 +183,7 @@ class SQLiteEngine(ClaimEngine):
         params = [json.dumps(held), db.backend]
         return fetched(db, state, f"{sql} RETURNING {columns(state)}", params)
 
-    def insert(self, db: QueueDatabase, rows: Iterable[models.Model]) -> None:
+    def insert(self, db: Database, rows: Iterable[models.Model]) -> None:
         with db.cursor() as cursor:
             for model, group in by_table(rows):
                 into = f"INSERT INTO {table(model)} ({columns(model)})"
@@ -198,7 +198,7 @@ class SQLiteEngine(ClaimEngine):
                 picks = ", ".join(f"json_extract(value, '$[{i}]')" for i in range(width))
                 cursor.execute(f"{into} SELECT {picks} FROM json_each(%s)", [text])
 
-    def server(self, db: QueueDatabase) -> Server:
+    def server(self, db: Database) -> Server:
         with db.cursor() as cursor:
             cursor.execute("SELECT sqlite_version()")
             version = tuple(map(int, cursor.fetchone()[0].split(".")))
@@ -207,7 +207,7 @@ class SQLiteEngine(ClaimEngine):
         return Server("SQLite", version, f"serializable ({journal})")
 
     @contextmanager
-    def locked(self, db: QueueDatabase) -> Iterator[bool]:
+    def locked(self, db: Database) -> Iterator[bool]:
         # A lock of the database itself would keep the migrations out, which commit in between.
         path = file_of(db)
         if path is None:
@@ -241,7 +241,7 @@ def _picked(turns: Sequence[Turn], backend: str, limit: int) -> tuple[str, list[
     return sql, [*params, limit]
 
 
-def _lock_file(db: QueueDatabase, path: str) -> TextIO:
+def _lock_file(db: Database, path: str) -> TextIO:
     try:
         return open(f"{path}.{LOCK_NAME}", "w")
     except OSError as error:

@@ -20,7 +20,7 @@ from dj_queue.models import (
     Job,
     ReadyExecution,
 )
-from dj_queue.routers import QueueDatabase
+from dj_queue.routers import Database, QueueDatabase
 
 SKIPPING = tuple(state for state in STATES if state is not ClaimedExecution)
 """The states with an index by queue and backend; few jobs are ever claimed."""
@@ -131,7 +131,7 @@ def longest_waiting(db: QueueDatabase) -> list[Job]:
     return list(times.filter(pk__in=ids)) if ids else []
 
 
-def _names(db: QueueDatabase, state: type[Execution]) -> str:
+def _names(db: Database, state: type[Execution]) -> str:
     """Return the query for the names of the queues that have jobs in a state.
 
     Where the index begins with the queue, siblings' names may be among them.
@@ -153,7 +153,7 @@ def _names(db: QueueDatabase, state: type[Execution]) -> str:
         SELECT name FROM step WHERE name IS NOT NULL"""
 
 
-def _heads(db: QueueDatabase) -> str:
+def _heads(db: Database) -> str:
     """Return the query for the first ready job of each queue and priority."""
     own = f"FROM {table(ReadyExecution)} t WHERE t.backend = %(backend)s"
     if not engine_for(db).skips_by_recursion:

@@ -6,7 +6,7 @@ from enum import Enum
 
 from django.db import Error
 
-from dj_queue.routers import QueueDatabase
+from dj_queue.routers import Database
 
 
 class Trouble(Enum):
@@ -47,7 +47,7 @@ TEXTS = {
 }
 
 
-def trouble_of(db: QueueDatabase, error: BaseException) -> Trouble | None:
+def trouble_of(db: Database, error: BaseException) -> Trouble | None:
     """Return the trouble that an error tells of, None where it tells of none for certain.
 
     None as well for a connection that was lost, which may be the doing of what was sent on it.

@@ -18,7 +18,7 @@ from dj_queue.models import (
     Slot,
 )
 from dj_queue.observability.rows import ProcessRow, RecurringRow, SemaphoreRow
-from dj_queue.routers import QueueDatabase
+from dj_queue.routers import Database, QueueDatabase
 
 KINDS = ("supervisor", "worker", "dispatcher", "scheduler")
 NOBODY = UUID(int=0)
@@ -68,14 +68,14 @@ def _selectors(metadata: Any) -> tuple[str, ...]:
     return tuple(each for each in queues or () if isinstance(each, str))
 
 
-def read_recurring(db: QueueDatabase) -> list[RecurringRow]:
+def read_recurring(db: Database) -> list[RecurringRow]:
     """Read the recurring tasks by key."""
     columns = list(RecurringRow.__dataclass_fields__)
     rows = db.objects(RecurringTask).order_by("key").values_list(*columns)[:MOST_ROWS]
     return [RecurringRow(*row) for row in rows]
 
 
-def read_semaphores(db: QueueDatabase) -> list[SemaphoreRow]:
+def read_semaphores(db: Database) -> list[SemaphoreRow]:
     """Read the concurrency keys that have slots held, by key. Up to four statements."""
     held = list(
         db.objects(Semaphore)
@@ -100,7 +100,7 @@ def read_semaphores(db: QueueDatabase) -> list[SemaphoreRow]:
     return rows
 
 
-def _limits_of_holders(db: QueueDatabase, keys: Sequence[str]) -> dict[str, int | None]:
+def _limits_of_holders(db: Database, keys: Sequence[str]) -> dict[str, int | None]:
     """Ask a job of each key that holds one of its slots."""
     if not keys:
         return {}

@@ -14,8 +14,8 @@ from dj_queue.models import FailedExecution, ReadyExecution
 from dj_queue.observability.control import read_processes
 from dj_queue.observability.queues import CAP, waiting_seconds
 from dj_queue.observability.rows import ProcessRow, total
-from dj_queue.routers import QueueDatabase
-from dj_queue.routers.registry import APPLICATION_ALIAS, backends_on, databases, routes
+from dj_queue.routers import Database, QueueDatabase, queue_database
+from dj_queue.routers.registry import APPLICATION_ALIAS, databases, routes
 from dj_queue.routers.survey import Reply, survey
 
 SECONDS = 1.5
@@ -67,7 +67,7 @@ def backend_rows(
     for route in routes().values():
         found, outage = replies[route.alias].answer, outages[route.alias]
         if found is None:
-            guarantee = QueueDatabase(route.backend, route.alias).guarantee(APPLICATION_ALIAS)
+            guarantee = queue_database(route.backend).guarantee(APPLICATION_ALIAS)
             rows.append(BackendRow(route.backend, route.alias, guarantee, outage=outage))
         else:
             rows.append(found[route.backend])
@@ -88,17 +88,17 @@ def _outage(alias: str, reply: Reply[Any], now: datetime) -> Outage | None:
 
 
 def _greet(alias: str, *, backend: str) -> bool:
-    rows = QueueDatabase(backend, alias).objects(ReadyExecution)
+    rows = Database(alias).objects(ReadyExecution)
     return rows.filter(backend=backend).exists()
 
 
 def _look(alias: str, *, now: datetime, but: str | None) -> dict[str, BackendRow]:
-    first = QueueDatabase(backends_on(alias)[0], alias)
-    server = str(engine_for(first).server(first))
-    processes = read_processes(first, now=now)
+    database = Database(alias)
+    server = str(engine_for(database).server(database))
+    processes = read_processes(database.for_backend(database.backends[0]), now=now)
     rows = {}
-    for backend in backends_on(alias):
-        db = QueueDatabase(backend, alias)
+    for backend in database.backends:
+        db = database.for_backend(backend)
         row = BackendRow(
             backend,
             alias,

@@ -19,7 +19,7 @@ from dj_queue.engines.tallies import Count
 from dj_queue.models import STATES, Execution, Job
 from dj_queue.models.ids import first_id_at
 from dj_queue.observability.queues import FINISHED_CAP
-from dj_queue.routers import QueueDatabase
+from dj_queue.routers import Database, QueueDatabase
 
 WINDOW = 10_000
 """How many of the newest jobs a search or an unusual order looks at."""
@@ -150,13 +150,13 @@ def with_key(db: QueueDatabase, state: str, ids: Sequence[UUID]) -> list[UUID]:
     return list(keyed.values_list("pk", flat=True))
 
 
-def stored(db: QueueDatabase, ids: Sequence[UUID], *, state: str = "") -> set[UUID]:
+def stored(db: Database, ids: Sequence[UUID], *, state: str = "") -> set[UUID]:
     """Return those of the ids that are a job's, in a state if one is named."""
     model: type[Any] = BY_NAME.get(state, Job)
     return set(db.objects(model).filter(pk__in=ids).values_list("pk", flat=True)) if ids else set()
 
 
-def _loaded(db: QueueDatabase, ids: Sequence[UUID], state: str) -> list[Job]:
+def _loaded(db: Database, ids: Sequence[UUID], state: str) -> list[Job]:
     jobs = db.objects(Job).filter(pk__in=ids).select_related(*_relations())
     by_id = {job.pk: job for job in jobs.defer("args", "kwargs")}
     found = [by_id[job_id] for job_id in ids if job_id in by_id]

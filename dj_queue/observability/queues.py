@@ -26,7 +26,7 @@ from dj_queue.observability.rows import (
     RecurringRow,
     SharedQueue,
 )
-from dj_queue.routers import QueueDatabase
+from dj_queue.routers import Database, QueueDatabase
 
 FINISHED_CAP, CAP = 10_000, 100_000
 """Most jobs of one queue that are counted, of the finished ones and of those in other states."""
@@ -77,7 +77,7 @@ def shared_queues(
     ]
 
 
-def paused_queues(db: QueueDatabase) -> list[str]:
+def paused_queues(db: Database) -> list[str]:
     """Read which queues of the database are paused."""
     return list(db.objects(Pause).order_by("queue_name").values_list("queue_name", flat=True))
 

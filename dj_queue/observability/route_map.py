@@ -17,10 +17,9 @@ from dj_queue.checks.routing import who_answers
 from dj_queue.engines import engine_for
 from dj_queue.engines.places import Place
 from dj_queue.models import FailedExecution, ReadyExecution
-from dj_queue.routers import QueueDatabase
+from dj_queue.routers import Database
 from dj_queue.routers.registry import (
     APPLICATION_ALIAS,
-    backends_on,
     databases,
     is_queue_database,
     physical,
@@ -150,7 +149,7 @@ def _examine(alias: str) -> _Answer:
 
 def _describe(answer: _Answer) -> None:
     facts = answer.facts
-    db = QueueDatabase(backends_on(facts.alias)[0], facts.alias)
+    db = Database(facts.alias)
     server = engine_for(db).server(db)
     facts.server, facts.isolation = str(server), server.isolation
     facts.missing_tables = missing_tables(facts.alias)
@@ -167,7 +166,7 @@ def _backend(name: str, answers: dict[str, _Answer]) -> BackendFacts:
     reader = writer = ""
     if route.alias in connections.databases:
         reader, writer = (who_answers(name, f"db_for_{it}")[0] for it in ("read", "write"))
-    db = QueueDatabase(name, route.alias)
+    db = Database(route.alias).for_backend(name)
     facts = BackendFacts(name, route.alias, reader, writer, db.guarantee(APPLICATION_ALIAS))
     counts = answers[route.alias].counts if route.alias in answers else {}
     if counts:

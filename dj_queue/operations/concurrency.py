@@ -26,7 +26,7 @@ from dj_queue.models import (
 )
 from dj_queue.operations.slots import settle
 from dj_queue.operations.transitions import delete_jobs, in_transaction, move
-from dj_queue.routers import QueueDatabase
+from dj_queue.routers import Database, QueueDatabase
 
 
 def assign_key(task: Task, job: Job, default_seconds: float, path: str = "") -> None:
@@ -144,7 +144,7 @@ def settle_soon(
         db.on_commit(settle_now)
 
 
-def full_keys(db: QueueDatabase, jobs: Collection[Job]) -> set[str]:
+def full_keys(db: Database, jobs: Collection[Job]) -> set[str]:
     """Return the keys of these jobs of which all slots are held, without waiting for anybody."""
     limits = {job.concurrency_key: job.concurrency_limit or 0 for job in jobs}
     held = db.objects(Semaphore).filter(pk__in=list(limits)).values_list("key", "held")

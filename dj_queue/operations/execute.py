@@ -41,7 +41,7 @@ from dj_queue.results import (
     is_loaded,
     running_result,
 )
-from dj_queue.routers import QueueDatabase
+from dj_queue.routers import Database, QueueDatabase
 from dj_queue.timezone import for_project
 
 LastCall = Callable[[Callable[[], None]], Awaitable[None]]
@@ -94,7 +94,7 @@ def execute(
 
 
 def _execute(
-    db: QueueDatabase, claimed: ClaimedExecution, clock: Callable[[], datetime], sender: type
+    db: Database, claimed: ClaimedExecution, clock: Callable[[], datetime], sender: type
 ) -> Outcome:
     run = _Run(claimed, clock)
     try:
@@ -191,7 +191,7 @@ class _Run:
         self.result = running(claimed, self.started_at)
         self.task = self.result.task
 
-    def begin(self, db: QueueDatabase, sender: type) -> None:
+    def begin(self, db: Database, sender: type) -> None:
         if self.claimed.attempt > 1:
             _recall(db, self.claimed, self.result)
         tell_here(task_started, sender, self.result)
@@ -251,7 +251,7 @@ def running(
     )
 
 
-def _recall(db: QueueDatabase, claimed: ClaimedExecution, result: TaskResult) -> None:
+def _recall(db: Database, claimed: ClaimedExecution, result: TaskResult) -> None:
     """Tell the task of its earlier attempts, or not, when the database just does not answer."""
     try:
         earlier = attempts_of(db, claimed.job_id, before=claimed.attempt)

@@ -28,7 +28,7 @@ from dj_queue.operations.failure import Failure
 from dj_queue.operations.receivers import tell
 from dj_queue.operations.slots import settle
 from dj_queue.operations.transitions import delete_jobs, in_transaction, move, retried
-from dj_queue.routers import QueueDatabase
+from dj_queue.routers import Database, QueueDatabase
 from dj_queue.signals import attempt_failed
 from dj_queue.timezone import for_project
 
@@ -84,7 +84,7 @@ def finish_and_inherit(
     return [each for claim, each in by_claim.items() if claim in recorded], handed
 
 
-def recorded_before(db: QueueDatabase, outcomes: Sequence[Outcome]) -> list[Outcome]:
+def recorded_before(db: Database, outcomes: Sequence[Outcome]) -> list[Outcome]:
     """Return those of lost claims that an earlier `finish` recorded, whose answer was lost.
 
     Not jobs that are deleted when they end: they leave no trace.
@@ -171,7 +171,7 @@ def _record_failures(db: QueueDatabase, outcomes: Sequence[Outcome]) -> set[Clai
     return recorded
 
 
-def _count(db: QueueDatabase, outcomes: Sequence[Outcome], recorded: set[Claim]) -> None:
+def _count(db: Database, outcomes: Sequence[Outcome], recorded: set[Claim]) -> None:
     """Add attempts to their queues' minutes."""
     ended = [_ended(each) for each in outcomes if claim_of(each.claimed) in recorded]
     engine_for(db).add_minutes(db, minutes_of(ended))

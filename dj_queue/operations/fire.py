@@ -21,7 +21,7 @@ from dj_queue.operations.enqueue import enqueue
 from dj_queue.operations.receivers import tell
 from dj_queue.operations.transitions import in_transaction
 from dj_queue.results import described_task, discarded_result, enqueued_result
-from dj_queue.routers import QueueDatabase
+from dj_queue.routers import Database, QueueDatabase
 from dj_queue.routers.registry import backends_on
 from dj_queue.schedules import instants_after, last_until, next_after
 from dj_queue.task_paths import task_at
@@ -88,7 +88,7 @@ def fire_due(
         if number and is_over():
             times += [later.next_run_at for later in due[number:]]
             break
-        own = QueueDatabase(row.backend, db.alias)
+        own = QueueDatabase(alias=db.alias, backend=row.backend)
         try:
             plan = planned(own, row, now)
             count = _fire(own, plan, now)
@@ -113,12 +113,12 @@ def run_now(db: QueueDatabase, row: RecurringTask, *, now: datetime) -> TaskResu
     return announce(db, [job])[0]
 
 
-def firable(db: QueueDatabase) -> QuerySet[RecurringTask]:
+def firable(db: Database) -> QuerySet[RecurringTask]:
     """Return the enabled tasks of our backends here; dynamic ones where these are enabled."""
     dynamic: list[str] = []
     static: list[str] = []
     for backend in backends_on(db.alias):
-        options = QueueDatabase(backend, db.alias).options.scheduler
+        options = QueueDatabase(alias=db.alias, backend=backend).options.scheduler
         (dynamic if options.dynamic_tasks_enabled else static).append(backend)
     ours = Q(backend__in=dynamic)
     if static:
@@ -199,7 +199,7 @@ def _fire(db: QueueDatabase, plan: Plan, now: datetime) -> int | None:
     return len(enqueued)
 
 
-def _advance(db: QueueDatabase, plan: Plan) -> bool:
+def _advance(db: Database, plan: Plan) -> bool:
     """Set the cursor if it is still where it was planned from; tell whether it was.
 
     A write first: it waits for whoever is at the row, and then finds the cursor moved.

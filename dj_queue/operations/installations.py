@@ -9,11 +9,11 @@ from django.db import IntegrityError
 
 from dj_queue.checks.deployment import deployment, installation
 from dj_queue.models import Installation
-from dj_queue.routers import QueueDatabase
+from dj_queue.routers import Database
 from dj_queue.routers.registry import backends_on
 
 
-def introduce(db: QueueDatabase, *, now: datetime) -> None:
+def introduce(db: Database, *, now: datetime) -> None:
     """Record this deployment where no other has been recorded yet."""
     if installation(db) is not None:
         return
@@ -24,7 +24,7 @@ def introduce(db: QueueDatabase, *, now: datetime) -> None:
         return  # Another worker was faster.
 
 
-def adopt(db: QueueDatabase, *, now: datetime) -> None:
+def adopt(db: Database, *, now: datetime) -> None:
     """Record this deployment in place of whichever is there; the installation keeps its id."""
     introduce(db, now=now)
     ours = _ours(db, now)
@@ -33,6 +33,6 @@ def adopt(db: QueueDatabase, *, now: datetime) -> None:
     )
 
 
-def _ours(db: QueueDatabase, now: datetime) -> Installation:
+def _ours(db: Database, now: datetime) -> Installation:
     backends: Any = sorted(backends_on(db.alias))
     return Installation(deployment=deployment(), backends=backends, recorded_at=now)

@@ -23,5 +23,5 @@ def resume(db: QueueDatabase, queue_names: Sequence[str]) -> int:
     with naming_tables(db), db.atomic():
         resumed = db.objects(Pause).filter(queue_name__in=queue_names).delete()[0]
         for backend in backends_on(db.alias) if resumed else ():
-            engine_for(db).wake(QueueDatabase(backend, db.alias), queue_names)
+            engine_for(db).wake(QueueDatabase(alias=db.alias, backend=backend), queue_names)
     return resumed

@@ -8,10 +8,10 @@ from uuid import UUID
 
 from dj_queue.models import ClaimedExecution, Process
 from dj_queue.operations.transitions import in_transaction
-from dj_queue.routers import QueueDatabase
+from dj_queue.routers import Database
 
 
-def register(db: QueueDatabase, processes: Sequence[Process]) -> None:
+def register(db: Database, processes: Sequence[Process]) -> None:
     """Insert the rows of processes that start; one that is there already stays as it is.
 
     Opens a transaction.
@@ -21,7 +21,7 @@ def register(db: QueueDatabase, processes: Sequence[Process]) -> None:
     )
 
 
-def beat(db: QueueDatabase, ids: Sequence[UUID], *, now: datetime) -> set[UUID]:
+def beat(db: Database, ids: Sequence[UUID], *, now: datetime) -> set[UUID]:
     """Note that these processes live; return those that have no row any more.
 
     Who has none was given up: another process made its claims ready, or failed them.
@@ -32,20 +32,20 @@ def beat(db: QueueDatabase, ids: Sequence[UUID], *, now: datetime) -> set[UUID]:
     return set(ids) - set(rows.values_list("pk", flat=True))
 
 
-def deregister(db: QueueDatabase, ids: Sequence[UUID]) -> None:
+def deregister(db: Database, ids: Sequence[UUID]) -> None:
     """Forget processes that end in order; one that leaves claims stays, to be found silent."""
     claiming = db.objects(ClaimedExecution).filter(process_id__in=ids)
     left = set(claiming.values_list("process_id", flat=True))
     forget(db, [each for each in ids if each not in left])
 
 
-def give_up(db: QueueDatabase, process: Process) -> bool:
+def give_up(db: Database, process: Process) -> bool:
     """Delete the row of a process unless it has beaten since it was read; tell whether it did."""
     same = {"pk": process.pk, "last_heartbeat_at": process.last_heartbeat_at}
     return bool(db.objects(Process).filter(**same)._raw_delete(db.alias))
 
 
-def forget(db: QueueDatabase, ids: Sequence[UUID]) -> None:
+def forget(db: Database, ids: Sequence[UUID]) -> None:
     """Delete the rows of processes; the last one of a supervisor takes that one's with it.
 
     Locks the rows of their supervisors, opens a transaction.
@@ -68,7 +68,7 @@ def forget(db: QueueDatabase, ids: Sequence[UUID]) -> None:
 
 
 def silent_processes(
-    db: QueueDatabase, *, now: datetime, alive_threshold_seconds: float
+    db: Database, *, now: datetime, alive_threshold_seconds: float
 ) -> dict[UUID, datetime | None]:
     """Return processes that seem to be lost, each with its last heartbeat; three statements.
 

@@ -11,7 +11,7 @@ from django.db.models import F
 from dj_queue.models import FailedExecution, FinishedExecution, QueueMinute, RecurringRun
 from dj_queue.models.ids import first_id_at
 from dj_queue.operations.transitions import delete_jobs, in_transaction, move
-from dj_queue.routers import QueueDatabase
+from dj_queue.routers import Database, QueueDatabase
 
 ENDED_AT = {FinishedExecution: "finished_at", FailedExecution: "failed_at"}
 
@@ -63,7 +63,7 @@ def prune_minutes(db: QueueDatabase, *, before: datetime, limit: int) -> int:
     return db.objects(QueueMinute).filter(pk__in=ids)._raw_delete(db.alias) if ids else 0
 
 
-def prune_runs(db: QueueDatabase, *, before: datetime, limit: int) -> int:
+def prune_runs(db: Database, *, before: datetime, limit: int) -> int:
     """Delete up to `limit` records of recurring runs older than that, of any backend here."""
     runs = db.objects(RecurringRun).filter(run_at__lt=before)
     ids = list(runs.order_by("pk").values_list("pk", flat=True)[:limit])

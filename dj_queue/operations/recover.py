@@ -19,7 +19,7 @@ from dj_queue.operations.finish import announce, finish
 from dj_queue.operations.processes import forget
 from dj_queue.operations.remains import UNKNOWN, Remains, noted_outcome
 from dj_queue.operations.transitions import in_transaction
-from dj_queue.routers import QueueDatabase
+from dj_queue.routers import Database, QueueDatabase
 from dj_queue.routers.registry import routes
 
 BATCH_SIZE = 500
@@ -65,7 +65,7 @@ def recover(
     return recovery
 
 
-def claims_of(db: QueueDatabase, process_ids: Sequence[UUID]) -> QuerySet[ClaimedExecution]:
+def claims_of(db: Database, process_ids: Sequence[UUID]) -> QuerySet[ClaimedExecution]:
     """Return the claims of processes, of every backend on the database."""
     return db.objects(ClaimedExecution).filter(process_id__in=process_ids)
 
@@ -89,11 +89,11 @@ def recover_some(
     return batch
 
 
-def _announce(db: QueueDatabase, batch: Recovery) -> None:
+def _announce(db: Database, batch: Recovery) -> None:
     for outcome in batch.ended:
         # A backend that is in no TASKS of ours has nobody here who could be told.
         if outcome.claimed.backend in routes():
-            announce(QueueDatabase(outcome.claimed.backend, db.alias), outcome)
+            announce(QueueDatabase(alias=db.alias, backend=outcome.claimed.backend), outcome)
 
 
 def _recover_batch(
@@ -111,7 +111,7 @@ def _recover_batch(
     jobs = db.objects(Job).in_bulk([row.job_id for row in claims])
     batch = Recovery()
     for backend in sorted({row.backend for row in claims}):
-        handle = QueueDatabase(backend, db.alias)
+        handle = QueueDatabase(alias=db.alias, backend=backend)
         own = [row for row in claims if row.backend == backend]
         for row in own:
             attach(row, jobs[row.job_id])

@@ -25,7 +25,7 @@ from dj_queue.models.fields import encode_json, normalize_json
 from dj_queue.operations.transitions import in_transaction
 from dj_queue.parsers import MISFIRES, QUEUE_NAME, is_queue_name
 from dj_queue.quoting import quoted
-from dj_queue.routers import QueueDatabase
+from dj_queue.routers import Database, QueueDatabase
 from dj_queue.routers.registry import backends_on
 from dj_queue.schedules import next_after, validate
 from dj_queue.task_paths import recurring_task
@@ -77,7 +77,7 @@ def synchronise(db: QueueDatabase, *, now: datetime) -> Synchronised:
         return Synchronised(*in_transaction(db, transaction), tuple(refused))
 
 
-def strangers(db: QueueDatabase) -> dict[str, int]:
+def strangers(db: Database) -> dict[str, int]:
     """Count the enabled tasks on this database of backends that TASKS does not map to it."""
     others = db.objects(RecurringTask).exclude(backend__in=backends_on(db.alias))
     enabled = others.filter(is_enabled=True)
@@ -229,7 +229,7 @@ def _changes(old: RecurringTask, new: RecurringTask) -> dict[str, Any]:
     return changes
 
 
-def _delete(db: QueueDatabase, ids: Sequence[UUID]) -> int:
+def _delete(db: Database, ids: Sequence[UUID]) -> int:
     """Delete tasks, then their runs: in this order none is recorded in between."""
     db.objects(RecurringTask).filter(pk__in=ids)._raw_delete(db.alias)
     db.objects(RecurringRun).filter(task_id__in=ids)._raw_delete(db.alias)

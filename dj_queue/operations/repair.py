@@ -6,11 +6,11 @@ from django.db.migrations.recorder import MigrationRecorder
 
 from dj_queue.checks.live import missing_tables, present_tables, recorded_migrations
 from dj_queue.exceptions import RepairRefused
-from dj_queue.routers import QueueDatabase
+from dj_queue.routers import Database
 from dj_queue.routers.router import APP_LABEL
 
 
-def forget_migrations(db: QueueDatabase) -> bool:
+def forget_migrations(db: Database) -> bool:
     """Forget recorded migrations of ours, where none of the tables exists; tell whether it did.
 
     Does nothing where all is well or nothing is recorded. Raises RepairRefused where some tables

@@ -23,7 +23,7 @@ from dj_queue.models import (
     state_of,
 )
 from dj_queue.operations.transitions import in_transaction, move
-from dj_queue.routers import QueueDatabase
+from dj_queue.routers import Database, QueueDatabase
 
 
 def settle(
@@ -131,9 +131,7 @@ def _settle(
     return handed
 
 
-def _free(
-    db: QueueDatabase, semaphores: Mapping[str, Semaphore], ended: Mapping[UUID, str]
-) -> None:
+def _free(db: Database, semaphores: Mapping[str, Semaphore], ended: Mapping[UUID, str]) -> None:
     count = engine_for(db).delete_slots(db, list(ended))
     freed = Counter(ended.values())
     # Some may have lost their slots before: rarely, so it is counted only then.
@@ -160,7 +158,7 @@ def _free_of_the_gone(
         row.expires_at = now + timedelta(seconds=db.options.default_concurrency_duration)
 
 
-def _count(db: QueueDatabase, semaphores: Mapping[str, Semaphore]) -> None:
+def _count(db: Database, semaphores: Mapping[str, Semaphore]) -> None:
     slots = db.objects(Slot).filter(key__in=list(semaphores)).values_list("key")
     held = dict(slots.annotate(Count("pk")))
     for key, row in semaphores.items():
@@ -234,14 +232,14 @@ def _inheritance(db: QueueDatabase, chosen: Sequence[BlockedExecution], heir: He
 
 
 def _take(
-    db: QueueDatabase,
+    db: Database,
     rows: Sequence[BlockedExecution],
     become: Callable[[BlockedExecution], Iterable[Any]],
 ) -> list[BlockedExecution]:
     taken: list[BlockedExecution] = []
     for backend in sorted({row.backend for row in rows}):
         ids = [row.job_id for row in rows if row.backend == backend]
-        taken += move(QueueDatabase(backend, db.alias), BlockedExecution, ids, become)
+        taken += move(QueueDatabase(alias=db.alias, backend=backend), BlockedExecution, ids, become)
     return taken
 
 

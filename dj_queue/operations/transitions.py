@@ -12,7 +12,7 @@ from django.db import OperationalError
 
 from dj_queue.engines import engine_for
 from dj_queue.models import Attempt, Job, ReadyExecution, State
-from dj_queue.routers import QueueDatabase
+from dj_queue.routers import Database, QueueDatabase
 
 Result = TypeVar("Result")
 
@@ -47,13 +47,13 @@ def move(
     return taken
 
 
-def delete_jobs(db: QueueDatabase, ids: Sequence[UUID]) -> None:
+def delete_jobs(db: Database, ids: Sequence[UUID]) -> None:
     """Delete jobs and what was recorded of them, all but their state. Needs a transaction."""
     db.objects(Attempt).filter(job_id__in=ids)._raw_delete(db.alias)
     db.objects(Job).filter(pk__in=ids)._raw_delete(db.alias)
 
 
-def in_transaction(db: QueueDatabase, work: Callable[[], Result]) -> Result:
+def in_transaction(db: Database, work: Callable[[], Result]) -> Result:
     """Run `work` in a transaction, and all of it again when the database says that may help."""
 
     def transaction() -> Result:
@@ -63,7 +63,7 @@ def in_transaction(db: QueueDatabase, work: Callable[[], Result]) -> Result:
     return retried(db, transaction)
 
 
-def retried(db: QueueDatabase, transaction: Callable[[], Result]) -> Result:
+def retried(db: Database, transaction: Callable[[], Result]) -> Result:
     """Run a function that opens its own transaction, again after a deadlock or lock timeout.
 
     Inside somebody else's transaction it runs once: only they can repeat theirs.

@@ -1,4 +1,4 @@
-"""QueueDatabase: the one value that says which database library code works on."""
+"""The two handles: the values that say which database, and which backend on it, code works on."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from django.db import connections, transaction
 from django.utils.connection import ConnectionDoesNotExist
 
 from dj_queue.conf import BackendOptions
+from dj_queue.exceptions import UnknownBackend
 from dj_queue.quoting import quoted
 from dj_queue.routers import registry
 
@@ -22,31 +23,32 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class QueueDatabase:
-    """A backend and the alias of its queue database.
+class Database:
+    """A queue database by its alias: what its backends share.
 
-    Hashable, picklable by the backend's name, safe to hand to threads and forked children:
-    it holds no connection.
+    Pauses, semaphores, processes and recurring tasks belong to it, and so do migrations and
+    recovery. Hashable, picklable, safe to hand to threads and forked children: it holds no
+    connection.
     """
 
-    backend: str
     alias: str
 
-    def __reduce__(self) -> tuple[Callable[[str], QueueDatabase], tuple[str]]:
-        return queue_database, (self.backend,)
-
     def __str__(self) -> str:
-        return f"{self.backend}@{self.alias}"
+        return self.alias
 
     @property
-    def options(self) -> BackendOptions:
-        """The backend's checked OPTIONS."""
-        return registry.route(self.backend).options
+    def backends(self) -> tuple[str, ...]:
+        """The names of its backends, in the order of TASKS."""
+        return registry.backends_on(self.alias)
 
-    @property
-    def reader(self) -> QueueDatabase:
-        """Where the dashboard's pages read: the backend's replica, or this database itself."""
-        return replace(self, alias=self.options.read_database_alias or self.alias)
+    def for_backend(self, name: str) -> QueueDatabase:
+        """Return the handle of a backend on this database; raise UnknownBackend for another."""
+        if name not in self.backends:
+            known = ", ".join(map(repr, self.backends)) or "none"
+            raise UnknownBackend(
+                f"expected a backend on database {self.alias!r} ({known}), got {quoted(name)}"
+            )
+        return QueueDatabase(alias=self.alias, backend=name)
 
     @property
     def connection(self) -> BaseDatabaseWrapper:
@@ -60,7 +62,7 @@ class QueueDatabase:
 
     @property
     def in_transaction(self) -> bool:
-        """Whether the calling thread has a transaction open on the queue database."""
+        """Whether the calling thread has a transaction open on this database."""
         return self.connection.in_atomic_block
 
     def objects(self, model: type[Row]) -> QuerySet[Row]:
@@ -83,6 +85,32 @@ class QueueDatabase:
         """Tell whether work on `alias` shares this database's transactions."""
         return alias == self.alias
 
+
+@dataclass(frozen=True, kw_only=True)
+class QueueDatabase(Database):
+    """A queue database and one backend on it: what its jobs belong to.
+
+    Made by `queue_database()` or `Database.for_backend()`, pickled by the backend's name.
+    """
+
+    backend: str
+
+    def __reduce__(self) -> tuple[Callable[[str], QueueDatabase], tuple[str]]:
+        return queue_database, (self.backend,)
+
+    def __str__(self) -> str:
+        return f"{self.backend}@{self.alias}"
+
+    @property
+    def options(self) -> BackendOptions:
+        """The backend's checked OPTIONS."""
+        return registry.route(self.backend).options
+
+    @property
+    def reader(self) -> QueueDatabase:
+        """Where the dashboard's pages read: the backend's replica, or this database itself."""
+        return replace(self, alias=self.options.read_database_alias or self.alias)
+
     def guarantee(self, using: str) -> str:
         """Say what an enqueue inside a transaction on `using` is: "atomic" or "immediate".
 
@@ -101,4 +129,4 @@ def queue_database(backend: str = "default") -> QueueDatabase:
 
     Raises UnknownBackend, or InvalidOption when its alias is not in DATABASES.
     """
-    return QueueDatabase(backend, registry.database_for(backend))
+    return Database(registry.database_for(backend)).for_backend(backend)

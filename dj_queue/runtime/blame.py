@@ -10,7 +10,7 @@ from dj_queue.exceptions import InvalidReturnValue
 from dj_queue.operations.execute import Outcome, abandoned
 from dj_queue.operations.finish import finish
 from dj_queue.operations.processes import beat
-from dj_queue.routers import QueueDatabase
+from dj_queue.routers import Database, QueueDatabase
 from dj_queue.runtime.connections import close_connection
 
 NOT_STORABLE = (DataError, IntegrityError, TypeError, ValueError)
@@ -20,7 +20,7 @@ class Undone(Exception):
     """Rolls back a trial."""
 
 
-def is_refused(db: QueueDatabase, error: Exception) -> bool:
+def is_refused(db: Database, error: Exception) -> bool:
     """Tell whether an error is about the values of an outcome for certain."""
     if isinstance(error, NOT_STORABLE):
         return True

@@ -9,11 +9,11 @@ from django.db import connections
 
 from dj_queue.operations.forked import ForkedProcessesEndHere
 from dj_queue.operations.left_open import ended_transactions
-from dj_queue.routers import QueueDatabase
+from dj_queue.routers import Database
 
 
 @contextmanager
-def looked_after(db: QueueDatabase) -> Iterator[None]:
+def looked_after(db: Database) -> Iterator[None]:
     """Let receivers and other code of the project run inside the block, as in a request.
 
     Connections that are stale or too old are closed before and after, but for the thread's own to
@@ -29,7 +29,7 @@ def looked_after(db: QueueDatabase) -> Iterator[None]:
         tidy_connections(keep=db)
 
 
-def tidy_connections(*, keep: QueueDatabase | None = None) -> None:
+def tidy_connections(*, keep: Database | None = None) -> None:
     """Do what Django does between requests, with this thread's connections.
 
     Forget the statements that are kept with DEBUG, and close what is stale or too old; but for the
@@ -43,7 +43,7 @@ def tidy_connections(*, keep: QueueDatabase | None = None) -> None:
                 connection.close_if_unusable_or_obsolete()
 
 
-def close_connection(db: QueueDatabase) -> None:
+def close_connection(db: Database) -> None:
     """Close this thread's connection to it, whatever a driver says of one that is broken."""
     # Django forgets the connection all the same.
     with suppress(Exception):

@@ -17,7 +17,7 @@ from django.db import DatabaseError, InterfaceError, OperationalError, connectio
 
 from dj_queue.engines.troubles import Trouble, trouble_of
 from dj_queue.events import log
-from dj_queue.routers import QueueDatabase
+from dj_queue.routers import Database, QueueDatabase
 
 EVENTS = {
     Trouble.AWAY: ("database_down", "database_up"),
@@ -73,7 +73,7 @@ class Outages:
         self._memory = mmap.mmap(self._file, PLACE.size * MAX_DATABASES)
         self._lock = threading.Lock()
 
-    def begin(self, db: QueueDatabase, error: Exception) -> None:
+    def begin(self, db: Database, error: Exception) -> None:
         """Note that the database is in trouble; log it unless that is known.
 
         In the thread that got `error`, before it closes the connection. One that was lost alone is
@@ -94,7 +94,7 @@ class Outages:
         if not known.since:
             log(EVENTS[trouble][0], database=db.alias, error=repr(error))
 
-    def end(self, db: QueueDatabase, *, asked_at: float, has_written: bool = True) -> bool:
+    def end(self, db: Database, *, asked_at: float, has_written: bool = True) -> bool:
         """Note that the database answers; log it if that ends an outage; tell whether all is well.
 
         It was asked at that moment, in monotonic seconds: what it was asked before it was found to
@@ -115,7 +115,7 @@ class Outages:
             is_well = is_well and is_over
         return is_well
 
-    def _end(self, db: QueueDatabase, trouble: Trouble, place: int, asked_at: float) -> bool:
+    def _end(self, db: Database, trouble: Trouble, place: int, asked_at: float) -> bool:
         with self._locked():
             known = Outage(*SLOT.unpack_from(self._memory, place))
             is_over = known.is_ended_by(trouble, asked_at)
@@ -163,7 +163,7 @@ def _quiet(last: Outage, now: float) -> float:
     return min(max(2 * last.quiet, INITIAL_FLAP_SECONDS), MAX_FLAP_SECONDS)
 
 
-def _was_lost_alone(db: QueueDatabase) -> bool:
+def _was_lost_alone(db: Database) -> bool:
     connection = db.connection
     if connection.connection is None or connection.is_usable():
         return False
@@ -175,7 +175,7 @@ def _was_lost_alone(db: QueueDatabase) -> bool:
     return True
 
 
-def _discard(db: QueueDatabase) -> None:
+def _discard(db: Database) -> None:
     """Close the driver's connection: a pool would give it out again, and there may be a failover.
 
     Its server may have become a replica, while its name leads to the new primary by now.
@@ -184,7 +184,7 @@ def _discard(db: QueueDatabase) -> None:
         db.connection.connection.close()
 
 
-def _place(db: QueueDatabase) -> int:
+def _place(db: Database) -> int:
     return list(connections.databases).index(db.alias) % MAX_DATABASES * PLACE.size
 
 

@@ -69,7 +69,7 @@ class Scheduler(Poller):
         Of all, because all of them fire: what one backend's settings lack any more must not.
         """
         for backend in backends_on(self.db.alias):
-            done = synchronise(QueueDatabase(backend, self.db.alias), now=now)
+            done = synchronise(QueueDatabase(alias=self.db.alias, backend=backend), now=now)
             for key, error in done.refused:
                 self._refuse(backend, key, error)
             if done:

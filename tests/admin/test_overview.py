@@ -422,7 +422,7 @@ def test_facts_tell_how_the_backend_is_set_up(viewer, db, settings):
 
 
 def test_a_backend_without_siblings_says_nothing_of_them(operator):
-    store(QueueDatabase("bulk", "bulk"), queue_name="mail")
+    store(QueueDatabase(alias="bulk", backend="bulk"), queue_name="mail")
 
     html = overview_of(operator, "bulk").html
 

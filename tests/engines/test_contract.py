@@ -121,7 +121,7 @@ def test_names_that_differ_in_case_or_accent_are_different_queues(db):
 
 def test_claim_leaves_other_backends_jobs_alone(db):
     job = build(db, backend="neighbour")
-    enqueue(QueueDatabase("neighbour", db.alias), [job], now=NOW)
+    enqueue(QueueDatabase(alias=db.alias, backend="neighbour"), [job], now=NOW)
 
     assert names(db) == []
     assert states(db) == {job.id: ["ready"]}
@@ -154,7 +154,7 @@ def test_take_returns_only_the_rows_it_deleted(db):
 
 
 def test_take_leaves_other_backends_jobs_alone(db):
-    neighbour = QueueDatabase("neighbour", db.alias)
+    neighbour = QueueDatabase(alias=db.alias, backend="neighbour")
     jobs = [*store(db), build(neighbour)]
     enqueue(neighbour, jobs[1:], now=NOW)
     store(db, queue_name="claimed")

@@ -45,7 +45,7 @@ def fill(db: QueueDatabase, numbers: range) -> None:
             engine.insert(db, [Semaphore(str(job.concurrency_key), 1, LATER) for job in holders])
             engine.insert(db, [blocked(job) for job in waiting])
             # Of other backends, so that an heir goes before nobody.
-            others = QueueDatabase("another", db.alias)
+            others = QueueDatabase(alias=db.alias, backend="another")
             ready = [state_of(ReadyExecution, build(others)) for _ in slice_]
             engine.insert(db, ready)
 

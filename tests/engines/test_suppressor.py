@@ -30,7 +30,7 @@ def test_a_suppressed_repeat_does_not_prolong_the_window(db, suppressor, clock):
 
 
 def test_other_queues_and_other_backends_are_told_at_once(db, suppressor):
-    alerts = QueueDatabase("alerts", db.alias)
+    alerts = QueueDatabase(alias=db.alias, backend="alerts")
 
     told = [suppressor.due(each, queues) for each in (db, alerts) for queues in ("a", "ab", "b")]
 
@@ -44,7 +44,7 @@ def test_for_no_queue_there_is_nothing_to_tell(db, suppressor):
 
 
 def test_for_a_backend_without_workers_there_is_nobody_to_tell(db, suppressor, settings):
-    assert suppressor.due(QueueDatabase("neighbour", db.alias), ["a"]) is None
+    assert suppressor.due(QueueDatabase(alias=db.alias, backend="neighbour"), ["a"]) is None
     with options_of(settings, db.backend, listen_notify=False):
         assert suppressor.due(db, ["a"]) is None
 

@@ -305,7 +305,7 @@ def test_slots_are_shared_by_the_backends_of_a_database_and_not_beyond():
 
 
 def test_a_job_of_a_backend_that_is_not_configured_here_gets_its_turn(db):
-    neighbour = QueueDatabase("neighbour", db.alias)
+    neighbour = QueueDatabase(alias=db.alias, backend="neighbour")
     (first,) = arrive(db, keyed(db))
     (second,) = arrive(neighbour, keyed(neighbour))
 

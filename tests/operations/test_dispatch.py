@@ -63,7 +63,7 @@ def test_a_batch_takes_the_highest_priority_among_the_longest_overdue(db):
 
 def test_other_backends_jobs_are_left_to_their_dispatcher(db, settings):
     settings.TASKS = {**settings.TASKS, "neighbour": settings.TASKS[db.backend]}
-    neighbour = QueueDatabase("neighbour", db.alias)
+    neighbour = QueueDatabase(alias=db.alias, backend="neighbour")
     job = build(db, backend="neighbour", run_after=NOW + timedelta(minutes=1))
     enqueue(neighbour, [job], now=NOW)
 

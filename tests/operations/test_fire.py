@@ -180,13 +180,13 @@ def test_rows_of_all_our_backends_on_the_database_fire_and_no_others(settings):
     queue, alerts = queue_database("default"), queue_database("alerts")
     put(queue)
     put(alerts)
-    put(QueueDatabase("stranger", "queue"))
+    put(QueueDatabase(alias="queue", backend="stranger"))
 
     found = fire(alerts, NOW)
 
     assert sorted(plan.task.backend for plan, _ in found.fired) == ["alerts", "default"]
     assert sorted(queue.objects(Job).values_list("backend", flat=True)) == ["alerts", "default"]
-    assert tasks(QueueDatabase("stranger", "queue"))["sweep"].next_run_at == NOW
+    assert tasks(QueueDatabase(alias="queue", backend="stranger"))["sweep"].next_run_at == NOW
 
 
 def test_dynamic_tasks_fire_only_where_they_are_enabled(db, change):

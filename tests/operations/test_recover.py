@@ -204,7 +204,7 @@ def test_a_process_is_forgotten_before_its_claims_are_given_away(db, monkeypatch
 
 def test_claims_of_every_backend_on_the_database_are_recovered(finished):
     mine, theirs = queue_database("default"), queue_database("alerts")
-    unknown = QueueDatabase("retired", mine.alias)
+    unknown = QueueDatabase(alias=mine.alias, backend="retired")
     jobs = {}
     for db in (mine, theirs, unknown):
         jobs[db.backend] = build(db)

@@ -116,7 +116,7 @@ def test_dynamic_rows_and_those_of_siblings_are_left_alone(settings):
     changing(settings, "default")(recurring={"nightly": NIGHTLY})
     changing(settings, "alerts")(recurring={"nightly": {**NIGHTLY, "schedule": "0 5 * * *"}})
     put(alerts, "dynamic")
-    put(QueueDatabase("stranger", "queue"), "theirs", is_static=True)
+    put(QueueDatabase(alias="queue", backend="stranger"), "theirs", is_static=True)
 
     for db in (default, alerts, default):
         synchronise(db, now=NOW)
@@ -126,7 +126,7 @@ def test_dynamic_rows_and_those_of_siblings_are_left_alone(settings):
     assert set(tasks(default)) == set()
     assert set(tasks(alerts)) == {"nightly", "dynamic"}
     assert tasks(alerts)["nightly"].schedule == "0 5 * * *"
-    assert set(tasks(QueueDatabase("stranger", "queue"))) == {"theirs"}
+    assert set(tasks(QueueDatabase(alias="queue", backend="stranger"))) == {"theirs"}
     assert strangers(default) == {"stranger": 1}
 
 

@@ -1,4 +1,4 @@
-"""QueueDatabase: the one value that says which database library code works on."""
+"""The handles: the values that say which database, and which backend on it, code works on."""
 
 import pickle
 from dataclasses import FrozenInstanceError
@@ -8,7 +8,7 @@ from django.db import connections
 
 from dj_queue.exceptions import UnknownBackend
 from dj_queue.models import Pause
-from dj_queue.routers import QueueDatabase, queue_database, use_backend
+from dj_queue.routers import Database, QueueDatabase, queue_database, use_backend
 from tests.jobs import EVERY, NOW
 from tests.routers.conftest import backend
 
@@ -22,6 +22,22 @@ def test_it_knows_backend_alias_options_and_vendor(vendor_by_alias):
     assert db.options.database_alias == "queue"
     assert db.vendor == vendor_by_alias["queue"].replace("mariadb", "mysql")
     assert queue_database() == queue_database("default")
+
+
+def test_a_database_gives_the_handles_of_its_backends_and_of_no_other():
+    database = Database("queue")
+
+    assert database.backends == ("default", "alerts")
+    assert database.for_backend("alerts") == queue_database("alerts")
+    assert queue_database("alerts").for_backend("default") == queue_database("default")
+    with pytest.raises(UnknownBackend, match=r"'queue' \('default', 'alerts'\), got 'bulk'"):
+        database.for_backend("bulk")
+
+
+def test_a_database_is_none_of_its_backends():
+    assert Database("queue") != queue_database("default")
+    assert isinstance(queue_database("default"), Database)
+    assert pickle.loads(pickle.dumps(Database("queue"))) == Database("queue")
 
 
 def test_it_is_frozen_and_equal_by_value():
@@ -39,7 +55,7 @@ def test_it_is_pickled_by_the_name_of_its_backend(tasks):
     assert pickle.loads(stored) == queue_database("bulk")
 
     tasks(bulk=backend("queue"))
-    assert pickle.loads(stored) == QueueDatabase("bulk", "queue")
+    assert pickle.loads(stored) == QueueDatabase(alias="queue", backend="bulk")
 
     tasks(default=backend("queue"))
     with pytest.raises(UnknownBackend, match="got 'bulk'"):

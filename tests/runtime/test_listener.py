@@ -98,7 +98,7 @@ def test_a_worker_is_nudged_for_its_queues_and_no_others(db, listen):
 
 
 def test_a_worker_of_another_backend_is_not_nudged(listen, db):
-    mine, neighbour = Ear(db), Ear(QueueDatabase("alerts", db.alias))
+    mine, neighbour = Ear(db), Ear(QueueDatabase(alias=db.alias, backend="alerts"))
     listen(mine, neighbour)
 
     tell(db, "a")
@@ -110,7 +110,7 @@ def test_a_worker_of_another_backend_is_not_nudged(listen, db):
 
 
 def test_backends_of_one_database_share_a_connection(db, listen):
-    listen(Ear(db), Ear(QueueDatabase("alerts", db.alias)), Ear(db))
+    listen(Ear(db), Ear(QueueDatabase(alias=db.alias, backend="alerts")), Ear(db))
 
     assert count_listeners(db) == 1
 
@@ -128,7 +128,7 @@ def test_databases_have_a_connection_each(needs_notifications):
 def test_listening_aliases_have_a_connection_each(db, needs_notifications, settings):
     if connections["default"].vendor != "postgresql":
         pytest.skip("needs notifications on the application's database")
-    ears = [Ear(db), Ear(QueueDatabase("alerts", db.alias))]
+    ears = [Ear(db), Ear(QueueDatabase(alias=db.alias, backend="alerts"))]
 
     with options_of(settings, "alerts", listen_database_alias="default"):
         aliases = [each.alias for each in listeners_for(ears)]  # type: ignore[arg-type]

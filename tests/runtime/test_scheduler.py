@@ -56,7 +56,7 @@ def test_the_first_poll_synchronises_all_our_backends_on_the_database(at, settin
     alerts = queue_database("alerts")
     put(alerts, "stale", is_static=True)
     put(queue_database("bulk"), "theirs", is_static=True)
-    put(QueueDatabase("stranger", "queue"))
+    put(QueueDatabase(alias="queue", backend="stranger"))
     changing(settings, "default")(recurring={"nightly": NIGHTLY})
     scheduler = Scheduler(registered(queue_database("default")))
 

@@ -23,7 +23,7 @@ from dj_queue.operations.installations import adopt
 from dj_queue.operations.permissions import create_permissions, permissions_alias
 from dj_queue.operations.repair import forget_migrations
 from dj_queue.output import OutputCommand
-from dj_queue.routers import QueueDatabase, queue_database
+from dj_queue.routers import Database, queue_database
 from dj_queue.routers.registry import backends_on, routes
 from dj_queue.routers.survey import AWAY
 
@@ -87,7 +87,7 @@ class Command(OutputCommand):
             raise CommandError(f"not ready: {problem_count} of {total}")
         self.stdout.write(self.style.SUCCESS(f"ready: {total}"))
 
-    def _treat(self, db: QueueDatabase, options: dict[str, Any]) -> None:
+    def _treat(self, db: Database, options: dict[str, Any]) -> None:
         if not options["check"]:
             with migration_lock(db, say=lambda line: self.stdout.write(f"      {line}")):
                 if not options["adopt"]:
@@ -122,7 +122,7 @@ class Command(OutputCommand):
                 )
             )
 
-    def _refuse_foreign(self, db: QueueDatabase) -> None:
+    def _refuse_foreign(self, db: Database) -> None:
         # Other backends of our own deployment are a new release: its migrate records them.
         if not missing_tables(db.alias) and is_foreign(db):
             raise CommandError(
@@ -130,7 +130,7 @@ class Command(OutputCommand):
                 "dj_queue_migrate --adopt`"
             )
 
-    def _migrate(self, db: QueueDatabase, verbosity: int) -> None:
+    def _migrate(self, db: Database, verbosity: int) -> None:
         call_command(
             "migrate",
             "dj_queue",
@@ -141,7 +141,7 @@ class Command(OutputCommand):
             stderr=self.stderr,
         )
 
-    def _verify_tables(self, db: QueueDatabase) -> None:
+    def _verify_tables(self, db: Database) -> None:
         behind = unapplied_migrations(db.alias)
         if behind:
             raise CommandError(
