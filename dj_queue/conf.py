@@ -23,6 +23,7 @@ from dj_queue.parsers import (
     flag,
     flag_or_none,
     is_queue_name,
+    is_storable,
     named,
     one_of,
     or_none,
@@ -162,6 +163,9 @@ def read_options(backend: str, params: Mapping[str, Any]) -> BackendOptions:
     ]
     if not 0 < len(backend) <= NAME_LENGTH:
         what = f"a backend name of 1 to {NAME_LENGTH} characters"
+        problems.append(str(expected("TASKS", what, backend)))
+    elif not is_storable(backend):
+        what = "backend names without NUL and lone surrogates"
         problems.append(str(expected("TASKS", what, backend)))
     queues = params.get("QUEUES", [])
     is_list = isinstance(queues, list | tuple | set | frozenset)

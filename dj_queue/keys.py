@@ -139,11 +139,7 @@ def _names(template: str) -> list[str]:
 
 
 def _is_key(key: object) -> bool:
-    # MySQL and MariaDB take no notice of space at the end, PostgreSQL keeps no NUL.
+    # MySQL and MariaDB take no notice of space at the end.
     if not isinstance(key, str) or not 0 < len(key) <= parsers.KEY_LENGTH or key != key.strip():
         return False
-    try:
-        key.encode()
-    except UnicodeEncodeError:
-        return False
-    return "\x00" not in key
+    return parsers.is_storable(key)

@@ -34,7 +34,10 @@ KEY_LENGTH = 255
 LONGEST_DURATION = 31_536_000
 """Of the slots of a concurrency key, in seconds: a year."""
 
-QUEUE_NAME = f"1 to {NAME_LENGTH} characters, without NUL, space around them or '*' at the end"
+QUEUE_NAME = (
+    f"1 to {NAME_LENGTH} characters, without NUL, lone surrogates, space around them or '*' at the "
+    "end"
+)
 """What a queue may be called, in words."""
 
 Parser = Callable[[Any, str], Any]
@@ -48,8 +51,17 @@ def is_queue_name(name: object) -> bool:
         and 0 < len(name) <= NAME_LENGTH
         and name == name.strip()
         and not name.endswith("*")
-        and "\x00" not in name  # PostgreSQL cannot keep it
+        and is_storable(name)
     )
+
+
+def is_storable(text: str) -> bool:
+    """Tell whether every vendor keeps a text: PostgreSQL keeps no NUL, and UTF-8 no surrogate."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\x00" not in text
 
 
 def expected(path: str, what: str, got: object) -> InvalidOption:
@@ -166,6 +178,8 @@ def text(what: str, length: int) -> Parser:
     def parse(value: Any, path: str) -> str:
         if not isinstance(value, str) or not 0 < len(value) <= length:
             raise expected(path, f"{what} of 1 to {length} characters", value)
+        if not is_storable(value):
+            raise expected(path, f"{what} without NUL and lone surrogates", value)
         return value
 
     return parse

@@ -9,6 +9,8 @@ from dj_queue.engines import naming_tables
 from dj_queue.models import Pause, ReadyExecution
 from dj_queue.observability.queues import queue_latency
 from dj_queue.operations import discard, pauses
+from dj_queue.parsers import QUEUE_NAME, is_queue_name
+from dj_queue.quoting import quoted
 from dj_queue.routers import QueueDatabase, queue_database
 
 
@@ -17,11 +19,16 @@ class Queue:
     """A queue of one backend: `Queue("email", backend="bulk")`.
 
     Its size and latency are about that backend's jobs; a pause concerns every backend on the queue
-    database. Raises UnknownBackend when used, NotMigrated where the tables are missing.
+    database. Raises ValueError for what is no name of a queue; UnknownBackend when used,
+    NotMigrated where the tables are missing.
     """
 
     name: str
     backend: str = "default"
+
+    def __post_init__(self) -> None:
+        if not is_queue_name(self.name):
+            raise ValueError(f"name: expected {QUEUE_NAME}, got {quoted(self.name)}")
 
     @property
     def database(self) -> QueueDatabase:

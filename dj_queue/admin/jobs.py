@@ -26,7 +26,7 @@ from dj_queue.models.ids import new_id
 from dj_queue.observability.jobs import WINDOW, JobFilter, count_jobs, find_jobs
 from dj_queue.observability.queues import paused_queues
 from dj_queue.observability.timeline import timeline_of
-from dj_queue.parsers import moment
+from dj_queue.parsers import is_storable, moment
 from dj_queue.routers import QueueDatabase
 from dj_queue.routers.registry import backends_on
 
@@ -39,6 +39,7 @@ assert set(STATE_NAMES) == {state.state for state in STATES}
 def job_filter_of(query: Mapping[str, str], **fixed: str) -> JobFilter:
     """Read the filters of a query or a form; what cannot be read is as if it were not there."""
     values = {name: query.get(name, "").strip() for name in FILTERS} | fixed
+    values = {name: value if is_storable(value) else "" for name, value in values.items()}
     if values["state"] not in STATE_NAMES:
         values["state"] = ""
     return JobFilter(
@@ -75,6 +76,8 @@ def queue_page(
     queue, state = place
     if state not in STATE_NAMES:
         raise Http404(f"no state {state!r}")
+    if not is_storable(queue):
+        raise Http404(f"no queue {queue!r}")
     job_filter = job_filter_of(request.GET, queue=queue, state=state)
     siblings = [name for name in backends_on(db.alias) if name != db.backend]
     context = Context(links, Operator.of(request), siblings)

@@ -162,7 +162,7 @@ def disable(db: QueueDatabase, key: str) -> None:
 
 def found(db: QueueDatabase, key: str) -> RecurringTask:
     """Read a recurring task of this backend; raise UnknownRecurringTask."""
-    row = _own(db).filter(key=key).first()
+    row = _named(db, key)
     if row is None:
         raise UnknownRecurringTask(
             f"expected the key of a recurring task of backend {db.backend!r} on database "
@@ -175,8 +175,13 @@ def _own(db: QueueDatabase) -> QuerySet[RecurringTask]:
     return db.objects(RecurringTask).filter(backend=db.backend)
 
 
+def _named(db: QueueDatabase, key: str) -> RecurringTask | None:
+    # What cannot be a key is not asked for: not every database can be asked.
+    return _own(db).filter(key=key).first() if is_queue_name(key) else None
+
+
 def _dynamic(db: QueueDatabase, key: str) -> RecurringTask | None:
-    row = _own(db).filter(key=key).first()
+    row = _named(db, key)
     if key in dict(db.options.recurring) or (row is not None and row.is_static):
         raise _static(db, key)
     return row

@@ -57,7 +57,7 @@ class Supervision:
             kind="supervisor",
             name="supervisor",
             pid=self.pid,
-            hostname=socket.gethostname(),
+            hostname=_hostname(),
             metadata=metadata,
             started_at=self.started_at,
             last_heartbeat_at=now,
@@ -126,7 +126,7 @@ class Registration:
             name=self.unit.name,
             backend=self.unit.db.backend,
             pid=os.getpid(),
-            hostname=socket.gethostname(),
+            hostname=_hostname(),
             supervisor_id=self.supervision.id,
             metadata=metadata,
             started_at=self.started_at,
@@ -217,3 +217,8 @@ class Heartbeat(threading.Thread):
                 else:
                     time.sleep(pause)
         close_connection(self.db)
+
+
+def _hostname() -> str:
+    """Return the host's name, with bytes escaped that are no UTF-8: they could not be stored."""
+    return os.fsencode(socket.gethostname()).decode("utf-8", "backslashreplace")

@@ -99,3 +99,14 @@ def test_backends_of_any_name_have_pages(operator, settings):
             assert operator.get(address.queue("mail", "failed")).context["db"].backend == name
         switched = operator.get(ROOT, {"backend": "a/b"})
         assert switched.url == f"{ROOT}a~2Fb/"
+
+
+@pytest.mark.django_db(**EVERY)
+@pytest.mark.parametrize("text", ["%00", "%ED%A0%80"])
+def test_what_no_database_keeps_finds_nothing_and_breaks_nothing(operator, db, text):
+    jobs = f"{ROOT}{db.backend}/jobs/"
+
+    for name in ("text", "task", "queue", "state", "since"):
+        assert operator.get(f"{jobs}?{name}={text}").status_code == 200
+    assert operator.get(f"{ROOT}?backend={text}").status_code == 404
+    assert operator.get(f"{ROOT}{db.backend}/queues/a~00/ready/").status_code == 404
