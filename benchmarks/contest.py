@@ -126,6 +126,12 @@ class Contest:
             _end(worker, signal.SIGTERM)
         self._workers.clear()
 
+    def kill_workers(self) -> None:
+        """Kill the workers and all that they have started, at once."""
+        for worker in self._workers:
+            _end(worker, signal.SIGKILL)
+        self._workers.clear()
+
     def recorded(self) -> list[list[str]]:
         """Give the lines that tasks recorded, one list for each process."""
         return [path.read_text().splitlines() for path in sorted(self.records.glob("*.txt"))]

@@ -76,6 +76,15 @@ class Ours(DjangoProject):
             return 0
         return 1
 
+    def failed(self) -> list[tuple[int, str]]:
+        """Give the numbers of the jobs that have failed, each with the process it failed in."""
+        from dj_queue.models import Attempt, Job
+
+        db = _database("default")
+        attempts = dict(db.objects(Attempt).values_list("job_id", "worker_id"))
+        jobs = {job.id: job.args for job in db.objects(Job).filter(failedexecution__isnull=False)}
+        return [(args[0], str(attempts[job_id])) for job_id, args in jobs.items()]
+
     def reconnect(self) -> None:
         """Forget the connections: a server was down meanwhile."""
         from django.db import connections

@@ -1,5 +1,6 @@
 """The tasks of every Django contestant."""
 
+import threading
 import time
 
 from protocol import record
@@ -33,6 +34,12 @@ def span(number: int) -> None:
 def append(number: int) -> None:
     """Record that this job was executed."""
     record(number)
+
+
+@task()
+def append_with_thread(number: int) -> None:
+    """Record that this job was executed, and by which thread of the process."""
+    record(f"{number} {threading.get_ident()}")
 
 
 @task()

@@ -25,8 +25,8 @@ class Lane(Executor):
 
     def __init__(self, name: str) -> None:
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self.thread = threading.Thread(target=self._work, name=name, daemon=True)
-        self.thread.start()
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Call it when the calls before it are done; returns at once."""
@@ -55,7 +55,7 @@ class Lanes:
     @property
     def threads(self) -> list[threading.Thread]:
         """The threads of all lanes."""
-        return [lane.thread for lane in self._all]
+        return [lane._thread for lane in self._all]
 
     def take(self) -> Lane:
         """Return a lane that is nobody else's, the last one used if there is a choice."""

@@ -11,7 +11,7 @@ import mmap
 import os
 from collections import deque
 from collections.abc import Iterable
-from contextlib import suppress
+from datetime import UTC
 from typing import Any
 from uuid import UUID
 
@@ -29,10 +29,11 @@ from dj_queue.runtime.pages import (
     FIRST,
     FREE,
     HEIR,
+    MARK_WIDTH,
     MOMENT,
+    NEVER,
     NOBODY,
     NOTE,
-    NOTED,
     NOTHING,
     PID,
     PROCESS,
@@ -45,6 +46,7 @@ from dj_queue.runtime.pages import (
     WELL,
     WIDTH,
     Pages,
+    bytes_of,
 )
 from dj_queue.runtime.prefetch import MOST_JOBS
 from dj_queue.runtime.units import Unit
@@ -74,7 +76,7 @@ class Ledger(Pages):
         if file:
             file.close()  # The memory keeps it open, and locked.
         self.unit = unit
-        self._free = deque(range(FIRST, len(self._memory) // WIDTH))
+        self._free = deque(range(FIRST * WIDTH, len(self._memory), WIDTH))
         # By the identity of the row, which costs less than hashing an id.
         self._places: dict[int, int] = {}
 
@@ -86,46 +88,43 @@ class Ledger(Pages):
     def enter(self, rows: Iterable[ClaimedExecution]) -> None:
         """Note jobs that wait; again those that were about to start and did not."""
         for row in rows:
-            place = self._places.get(id(row))
-            with suppress(IndexError):  # No place is free.
-                if place is None:
-                    place = self._places[id(row)] = self._free.popleft()
-                self._write(place, row.job_id.bytes + row.claim_token.bytes + WAITS)
+            at = self._places.get(id(row))
+            if at is None:
+                try:
+                    at = self._places[id(row)] = self._free.popleft()
+                except IndexError:  # No place is free.
+                    continue
+            ids = row.job_id.bytes + row.claim_token.bytes
+            self._memory[at + STATE : at + WIDTH] = WAITS + ids
 
     def start(self, row: ClaimedExecution) -> None:
         """Note that a job is about to start."""
-        place = self._places.get(id(row))
-        if place is not None:
-            self._memory[place * WIDTH + STATE] = STARTED
+        at = self._places.get(id(row))
+        if at is not None:
+            self._memory[at + STATE] = STARTED
 
     def end(self, outcome: Outcome) -> None:
         """Note how an attempt ended, with what it returned or raised if that is small."""
-        place = self._places.get(id(outcome.claimed))
-        if place is None:
+        at = self._places.get(id(outcome.claimed))
+        if at is None:
             return
-        failure, retry_at, state = outcome.failure, outcome.retry_at, RETURNED
+        failure, again = outcome.failure, NEVER
         if failure is None:
-            text = _returned(outcome.return_value)
+            text, state = _returned(outcome.return_value), RETURNED
         else:
             text, state = _raised(failure), FAILED
-        at = place * WIDTH
-        NOTE.pack_into(
-            self._memory,
-            at + NOTED,
-            -1 if text is None else len(text),
-            outcome.started_at.timestamp(),
-            outcome.ended_at.timestamp(),
-            retry_at.timestamp() if retry_at else 0.0,
-            text or b"",
-        )
-        self._memory[at + STATE] = state
+            if outcome.retry_at is not None:
+                again = bytes_of(outcome.retry_at.astimezone(UTC))
+        length, text = (-1, b"") if text is None else (len(text), text)
+        began, ended = bytes_of(outcome.started_at), bytes_of(outcome.ended_at)
+        NOTE.pack_into(self._memory, at, length, began, ended, again, text, state)
 
     def strike(self, row: ClaimedExecution) -> None:
         """Note that a job is not held any more."""
-        place = self._places.pop(id(row), None)
-        if place is not None:
-            self._memory[place * WIDTH + STATE] = FREE
-            self._free.append(place)
+        at = self._places.pop(id(row), None)
+        if at is not None:
+            self._memory[at + STATE] = FREE
+            self._free.append(at)
 
     def begin_claim(self, token: UUID) -> None:
         """Note the token of a claim before it is made; its jobs are not entered yet."""
@@ -147,16 +146,16 @@ class Ledger(Pages):
         """Note under which id this process claims."""
         self._write(PROCESS, process_id.bytes + NOBODY)
         PID.pack_into(
-            self._memory, PROCESS * WIDTH + STATE, os.getpid(), self.unit.name.encode()[:100]
+            self._memory, PROCESS * WIDTH + MARK_WIDTH, os.getpid(), self.unit.name.encode()[:100]
         )
 
     def is_well(self) -> None:
         """Note that the process has come to its work."""
-        self._write(WELL, b"\1" * STATE)
+        self._write(WELL, b"\1" * MARK_WIDTH)
 
     def ends_well(self) -> None:
         """Note that the process has done what it was told, and ends; nobody need look at it."""
-        self._write(ENDED, b"\1" * STATE)
+        self._write(ENDED, b"\1" * MARK_WIDTH)
         self.remove()
 
     def beat(self) -> None:

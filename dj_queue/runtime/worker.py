@@ -47,10 +47,7 @@ class Worker(Poller):
     """
 
     def __init__(
-        self,
-        registration: Registration,
-        options: WorkerOptions,
-        finisher: Finisher,
+        self, registration: Registration, options: WorkerOptions, finisher: Finisher
     ) -> None:
         """Claim as the registered process; note in its ledger what waits to be started."""
         super().__init__(registration)
@@ -250,7 +247,8 @@ class Worker(Poller):
             self._returned = self.finisher.hand_back(rows, self.ledger)
 
     def _may_start(self, row: ClaimedExecution) -> bool:
-        if self._has_room() and self.registration.owns(row.process_id):
+        is_full = self.finisher.pending_count >= MAX_PENDING
+        if (not is_full or self._has_room()) and self.registration.owns(row.process_id):
             self.ledger.start(row)
             return True
         self.finisher.hand_back([row], self.ledger)

@@ -161,15 +161,20 @@ def test_what_had_ended_when_its_process_was_killed_is_recorded_as_it_ended(star
         until(lambda: noted_count(db) == 4)
         os.kill(worker.pid, signal.SIGKILL)
         until(lambda: "process_died" in command.output)
-    until(lambda: counts(db) == {"finished": 2, "failed": 2})
+    until(lambda: set(counts(db)) == {"finished", "failed"})
 
     for result in results.values():
         result.refresh()
     assert results["none"].return_value is None
     assert results["small"].return_value == {"a": [1, "é"]}
     failed = {str(each.job_id): each for each in db.objects(FailedExecution)}
-    assert failed[results["large"].id].exception_path == "dj_queue.exceptions.ResultLost"
-    assert "the task ended and its result was lost" in failed[results["large"].id].message
+    # A server that was told before the kill goes on when it can: then the result is there.
+    if results["large"].status == "SUCCESSFUL":
+        assert db.vendor == "postgresql"
+        assert results["large"].return_value == "x" * 1000
+    else:
+        assert failed[results["large"].id].exception_path == "dj_queue.exceptions.ResultLost"
+        assert "the task ended and its result was lost" in failed[results["large"].id].message
     assert failed[results["raise"].id].exception_path == "builtins.ValueError"
     assert failed[results["raise"].id].message == "no such order"
     check(db, records, enqueued=4)

@@ -25,8 +25,8 @@ def lanes() -> Iterator[Lanes]:
     yield lanes
     lanes.close()
     for lane in lanes._all:
-        lane.thread.join(SECONDS)
-        assert not lane.thread.is_alive()
+        lane._thread.join(SECONDS)
+        assert not lane._thread.is_alive()
 
 
 async def job(lanes: Lanes, work: Coroutine[Any, Any, Any]) -> Any:
@@ -164,7 +164,7 @@ def test_what_a_job_has_left_running_does_not_use_the_thread_of_the_next(lanes):
         ended.set()
         return await left
 
-    assert asyncio.run(both()) not in {lane.thread for lane in lanes._all}
+    assert asyncio.run(both()) not in {lane._thread for lane in lanes._all}
 
 
 @pytest.mark.django_db(transaction=True, **EVERY)
@@ -189,7 +189,7 @@ def test_connections_are_closed_between_jobs_as_conn_max_age_says(
     (first, _), (second, was_open) = asyncio.run(one_by_one())
     after = second.connection
     lanes.close()
-    lanes._all[0].thread.join(SECONDS)
+    lanes._all[0]._thread.join(SECONDS)
 
     assert first is second
     assert (bool(was_open), bool(after)) == (is_kept, is_kept)

@@ -22,7 +22,7 @@ from dj_queue.operations.remains import Note, Remains, Unstarted
 from dj_queue.routers import queue_database
 from dj_queue.runtime import ledger as module
 from dj_queue.runtime.ledger import MAX_PENDING, Ledger
-from dj_queue.runtime.pages import FIRST, RETURNED, STATE, TEXT_WIDTH, WIDTH
+from dj_queue.runtime.pages import FIRST, RETURNED, STARTED, STATE, TEXT_WIDTH, WIDTH
 from dj_queue.runtime.prefetch import MOST_JOBS
 from dj_queue.runtime.units import Unit
 
@@ -169,10 +169,11 @@ def test_half_a_claim_is_nobodys(written):
     # The process was killed in the middle of a write: of the entry, or of striking it off.
     row = ClaimedExecution(job_id=UUID(int=2**128 - 1), claim_token=UUID(int=2**128 - 1))
     entered, over = ledger_of(), ledger_of()
-    value = row.job_id.bytes + row.claim_token.bytes + b"\1"
-    entered._write(FIRST, value[:written])
-    over._write(FIRST, value)
-    over._write(FIRST, bytes(written))
+    value = b"\1" + row.job_id.bytes + row.claim_token.bytes
+    at = FIRST * WIDTH + STATE
+    entered._memory[at : at + written] = value[:written]
+    over._memory[at : at + 33] = value
+    over._memory[at : at + written] = bytes(written)
 
     for ledger in (entered, over):
         assert row not in ledger.unstarted
@@ -212,15 +213,10 @@ def test_a_note_counts_when_all_of_it_is_written():
     place = FIRST * WIDTH + STATE
     assert (note.text, ledger._memory[place]) == ("null", RETURNED)
 
-    # The process was killed between the note and the mark that there is one.
-    before = ledger_of()
-    before.enter([row])
-    before.start(row)
-    mark = before._memory[place]
-    before.end(outcome_of(row))
-    before._memory[place] = mark
+    # The process was killed before the last byte of the note, its state.
+    ledger._memory[place] = STARTED
 
-    assert before.remains == Remains()
+    assert ledger.remains == Remains()
 
 
 @pytest.mark.parametrize(
