@@ -84,13 +84,12 @@ def execute(
     Sends task_started. A path that names no Task fails the job and calls nothing. The job has a
     context of its own: no other finds what it sets, nor does the caller.
     """
-    with ForkedProcessesEndHere():  # Those too that its module forks, or its rules of attempts.
-        try:
-            sender = sender_of(db)
-        except BaseException as error:
-            problem = error  # The name `error` ends with the clause.
-            return Context().run(lambda: _Run(claimed, clock).raised(problem))
-        return Context().run(_execute, db, claimed, clock, sender)
+    try:
+        sender = sender_of(db)
+    except BaseException as error:
+        problem = error  # The name `error` ends with the clause.
+        return Context().run(lambda: _Run(claimed, clock).raised(problem))
+    return Context().run(_execute, db, claimed, clock, sender)
 
 
 def _execute(
@@ -117,14 +116,13 @@ def begin(
     of its database connections. It returns the outcome, whatever was raised. Both parts need the
     same context, the job's own.
     """
-    with ForkedProcessesEndHere():
-        run = _Run(claimed, clock)
-        try:
-            with ended_transactions():
-                run.begin(db, sender_of(db))
-        except BaseException as error:
-            return _rest(run, last, problem=error)
-        return _rest(run, last)
+    run = _Run(claimed, clock)
+    try:
+        with ended_transactions():
+            run.begin(db, sender_of(db))
+    except BaseException as error:
+        return _rest(run, last, problem=error)
+    return _rest(run, last)
 
 
 def abandoned(
@@ -188,7 +186,8 @@ class _Run:
         self.claimed = claimed
         self.clock = clock
         self.started_at = clock()
-        self.result = running(claimed, self.started_at)
+        with ForkedProcessesEndHere():  # Its module may be imported for it.
+            self.result = running(claimed, self.started_at)
         self.task = self.result.task
 
     def begin(self, db: Database, sender: type) -> None:
@@ -219,7 +218,10 @@ class _Run:
 
     def raised(self, error: BaseException) -> Outcome:
         started_at, ended_at = self.started_at, self.clock()
-        return failed(self.claimed, self.result, error, started_at=started_at, ended_at=ended_at)
+        with ForkedProcessesEndHere():  # The task's rules have their say.
+            return failed(
+                self.claimed, self.result, error, started_at=started_at, ended_at=ended_at
+            )
 
 
 async def _rest(run: _Run, last: LastCall, problem: BaseException | None = None) -> Outcome:

@@ -4,7 +4,7 @@ import pytest
 
 from dj_queue.models import FailedExecution, FinishedExecution
 from dj_queue.routers import queue_database
-from tests.jobs import EVERY, counts
+from tests.jobs import EVERY, counts, store
 from tests.processes.records import check, check_stopped, process_of
 from tests.shop import forking
 from tests.shop.recorded import note
@@ -90,21 +90,16 @@ def test_a_child_takes_none_of_the_workers_sessions_with_it(start, db, needs_ser
     assert process.end()[0] == 0
 
 
-@pytest.mark.parametrize("signal", ["task_started", "task_finished"])
-@pytest.mark.parametrize("kind", ["call_receivers", "call_receivers_of_a_coroutine"])
-def test_a_child_that_leaves_a_receiver_ends_there(start, records, db, kind, signal):
-    workers = [{"threads": 1, "concurrency": 1}]
-    result = getattr(forking, kind).enqueue(signal)
-    process = start(*COMMAND, workers=workers)
+@pytest.mark.parametrize("crew", [{"threads": 1}, {"threads": 1, "concurrency": 1}])
+def test_a_child_that_the_module_of_a_task_forks_ends_there(start, records, db, crew):
+    # It would run the task as well, and wait for others for ever.
+    store(db, task_path="tests.shop.forks.work", args=[])
+    process = start(*COMMAND, workers=[crew])
+    until(lambda: counts(db) == {"finished": 1})
 
-    until(lambda: (records.directory / f"{result.id} ended").exists())
-    note.enqueue()
-    until(lambda: counts(db) == {"finished": 2})
-
-    assert (records.directory / f"{result.id} ended").read_text() == "0"
+    assert len(records.executions) == 1
     assert process.end()[0] == 0
     until(lambda: process.is_over)
-    check(db, records, enqueued=2)
 
 
 def test_a_child_that_returns_to_the_event_loop_ends_there(start, records, db):

@@ -11,14 +11,13 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.db import connections
-from django.dispatch import receiver
 
-from dj_queue.compat import TaskContext, task_finished, task_started
+from dj_queue.compat import TaskContext
 from dj_queue.routers import queue_database
 from dj_queue.tasks import task
 from tests.processes.sessions import myself, sessions
 from tests.shop.offspring import files_here, report
-from tests.shop.recorded import begin, directory
+from tests.shop.recorded import begin
 
 
 @task
@@ -124,36 +123,3 @@ async def go_on_as_two(context: TaskContext) -> int:
         begin(context)  # It got as far as this.
         await asyncio.sleep(600)
     return os.waitstatus_to_exitcode((await asyncio.to_thread(os.waitpid, pid, 0))[1])
-
-
-@task(takes_context=True)
-def call_receivers(context: TaskContext, signal: str) -> str:
-    """Do nothing but that a receiver of that signal forks."""
-    begin(context)
-    return signal
-
-
-@task(takes_context=True)
-async def call_receivers_of_a_coroutine(context: TaskContext, signal: str) -> str:
-    """Do the same on an event loop."""
-    begin(context)
-    return signal
-
-
-def fork_in_a_receiver(signal: str, task_result: Any) -> None:
-    """Fork, for these tasks alone, and wait; the child returns."""
-    if task_result.task.func.__name__.startswith("call_receivers") and task_result.args == [signal]:
-        pid = os.fork()
-        if pid:
-            status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-            (directory() / f"{task_result.id} ended").write_text(str(status))
-
-
-@receiver(task_started)
-def fork_at_the_start(task_result: Any, **_: Any) -> None:
-    fork_in_a_receiver("task_started", task_result)
-
-
-@receiver(task_finished)
-def fork_at_the_end(task_result: Any, **_: Any) -> None:
-    fork_in_a_receiver("task_finished", task_result)
