@@ -29,6 +29,7 @@ def needs_packets(db: QueueDatabase) -> None:
 def sent(db: QueueDatabase, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """Give the text of each packet that is sent."""
     texts: list[bytes] = []
+    db.connection.close()  # Of one that has run a job, statements are watched on the object itself.
     db.connection.ensure_connection()
     driver = type(db.connection.connection)
     query = driver.query

@@ -131,7 +131,7 @@ def late(monkeypatch) -> Iterator[threading.Event]:
 def test_a_late_answer_is_not_looked_at_any_more(late):
     store(queue_database("bulk"))
 
-    drawn = draw_map(seconds=0.3)
+    drawn = draw_map(seconds=3)
     late.set()
 
     queue, bulk = drawn.databases
