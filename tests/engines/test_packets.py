@@ -29,14 +29,14 @@ def needs_packets(db: QueueDatabase) -> None:
 def sent(db: QueueDatabase, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """Give the text of each packet that is sent."""
     texts: list[bytes] = []
-    db.connection.close()  # Of one that has run a job, statements are watched on the object itself.
     db.connection.ensure_connection()
-    driver = type(db.connection.connection)
+    # The object, not its type: a process that has run a job watches the statements of each.
+    driver = db.connection.connection
     query = driver.query
 
-    def noted(self, text):
+    def noted(text):
         texts.append(text)
-        return query(self, text)
+        return query(text)
 
     monkeypatch.setattr(driver, "query", noted)
     return texts

@@ -138,7 +138,7 @@ def test_a_late_answer_is_not_looked_at_any_more(late):
     assert (queue.is_reachable, bulk.is_reachable, bulk.server) == (True, False, None)
     assert [each.ready for each in drawn.backends] == [0, 0, None]
     assert [(each.id, each.level) for each in drawn.problems] == [("dj_queue.E100", "error")]
-    assert "expected database 'bulk' to answer, got nothing within 0.3 s" in (
+    assert "expected database 'bulk' to answer, got nothing within 3 s" in (
         drawn.problems[0].message
     )
 
